@@ -1,0 +1,5 @@
+"""`python -m epg`."""
+
+from epg.cli import main
+
+main()

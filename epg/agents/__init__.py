@@ -1,0 +1,1 @@
+"""Agents, P at once: policy, value net, memory, running statistics, buffer."""

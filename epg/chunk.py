@@ -1,0 +1,160 @@
+"""The unit of work: some antithetic pairs that live together as one batch.
+
+Shape letters: S signs (+ and − in training; φ itself elsewhere), T MDPs per pair.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from epg import tasks
+from epg.config import Config
+from epg.genome import genome_of
+from epg.lifetime import live
+from epg.log import logger
+from epg.losses.mixture import Mixture
+from epg.losses.ppo import Ppo
+from epg.losses.temporal_conv import TemporalConvLoss
+from epg.seeds import Fate, Fates, Purpose, Stream
+from epg.tasks.base import Mdp, Task
+
+
+@dataclass(frozen=True)
+class Center:
+    """What all chunks of a generation share: φ [size] float32, σ, and α of training."""
+
+    generation: int
+    phi: np.ndarray
+    sigma: float
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Pairs `first`, …, `first + count − 1` of a generation, or so many lifetimes of φ itself.
+
+    The latter, in validation, have the same fates in every generation.
+    """
+
+    purpose: Purpose
+    generation: int
+    first: int
+    count: int
+
+    @property
+    def pairs(self) -> range:
+        """The numbers of its pairs."""
+        return range(self.first, self.first + self.count)
+
+
+@dataclass(frozen=True)
+class Returns:
+    """What came of a chunk."""
+
+    chunk: Chunk
+    fitness: np.ndarray
+    """[pairs, S] mean over T MDPs of the final return; NaN where a lifetime failed"""
+    kl: np.ndarray
+    """[pairs] inner KL per update, mean over lifetimes"""
+    entropy: np.ndarray
+    """[pairs] entropy of the policy, nats, mean over updates and lifetimes"""
+    steps: int
+    """environment steps, final episodes included"""
+    exploded: int
+    """episodes that left the finite"""
+    seconds: float
+    """core-seconds it took"""
+
+
+def draw_epsilon(seed: int, generation: int, pair: int, size: int) -> np.ndarray:
+    """The unit perturbation of a pair, [size] float32: the same on every machine that draws it."""
+    fate = Fate(seed, Purpose.TRAINING, generation, pair)
+    return fate.rng(Stream.EPSILON).standard_normal(size, dtype=np.float32)
+
+
+def perturb(center: Center, seed: int, pair: int) -> np.ndarray:
+    """φ + σε and φ − σε of a pair, [2, size] float32."""
+    epsilon = draw_epsilon(seed, center.generation, pair, len(center.phi))
+    step = np.float32(center.sigma) * epsilon
+    return np.stack((center.phi + step, center.phi - step))
+
+
+def draw_mdp(task: Task, fate: Fate, draw: str = "pair") -> Mdp:
+    """The MDP of a fate: its own, or with `generation` the one that all pairs share."""
+    if draw == "generation":
+        shared = Fate(fate.seed, fate.purpose, fate.generation, 0, fate.mdp)
+        return task.draw(shared.rng(Stream.MDP_OF_GENERATION))
+    return task.draw(fate.rng(Stream.MDP))
+
+
+class Nursery:
+    """Raises the agents of a chunk: a chunk goes in, returns come out."""
+
+    def __init__(self, config: Config) -> None:
+        torch.set_num_threads(config.threads)
+        self.config = config
+        self.task = tasks.make(config.task)
+        self.genome = genome_of(config, self.task)
+
+    def raise_chunk(self, center: Center, chunk: Chunk) -> Returns:
+        """Live all lifetimes of a chunk."""
+        started = time.perf_counter()
+        config, evolution = self.config, self.config.evolution
+        training = chunk.purpose == Purpose.TRAINING
+        mdps_per_pair = evolution.mdps_per_pair if training else 1
+        signs = 2 if training else 1
+        fates = [
+            Fate(config.seed, chunk.purpose, chunk.generation if training else 0, pair, mdp)
+            for pair in chunk.pairs
+            for mdp in range(mdps_per_pair)
+        ]
+        owner = [
+            i * mdps_per_pair + mdp
+            for i in range(chunk.count)
+            for _ in range(signs)
+            for mdp in range(mdps_per_pair)
+        ]
+        draw = evolution.task_draw if training else "pair"
+        mdps = [draw_mdp(self.task, fate, draw) for fate in fates]
+        candidates = np.concatenate(
+            [perturb(center, config.seed, pair) for pair in chunk.pairs]
+            if training
+            else [center.phi[None]] * chunk.count
+        )
+        phi = torch.from_numpy(candidates).to(config.device)
+        loss_phi, policy = self.genome.split(phi.repeat_interleave(mdps_per_pair, dim=0))
+        learned = TemporalConvLoss(
+            self.genome.architecture, loss_phi, config.lifetime.buffer, config.reference
+        )
+        alpha = center.alpha if training else config.final_alpha
+        lived = live(
+            self.task,
+            [mdps[i] for i in owner],
+            Fates(fates, owner, config.device),
+            Mixture([(1 - alpha, learned), (alpha, ppo_of(config))]),
+            config.lifetime,
+            policy,
+            config.reference,
+            config.device,
+        )
+        shape = (chunk.count, signs, mdps_per_pair)
+        seconds = (time.perf_counter() - started) * config.threads
+        logger.info("%s: %d steps in %.2f core-seconds", chunk, lived.steps, seconds)
+        return Returns(
+            chunk=chunk,
+            fitness=lived.final_return.reshape(shape).mean(2),
+            kl=lived.kl.reshape(shape).mean((1, 2)),
+            entropy=lived.entropy.reshape(shape).mean((1, 2)),
+            steps=lived.steps,
+            exploded=lived.exploded,
+            seconds=seconds,
+        )
+
+
+def ppo_of(config: Config) -> Ppo:
+    """PPO as it stands beside the learned loss."""
+    return Ppo(config.lifetime.discount, config.lifetime.gae_lambda, reference=config.reference)

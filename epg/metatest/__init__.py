@@ -1,0 +1,1 @@
+"""What a loss is worth: baselines, evaluation, statistics, pictures."""

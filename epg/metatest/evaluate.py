@@ -1,0 +1,240 @@
+"""`epg evaluate`: fresh agents raised with saved losses and with baselines, on held-out MDPs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from epg import tasks
+from epg.artifact import Artifact, load
+from epg.config import Config, Lifetime, validate
+from epg.errors import UserError
+from epg.files import write_durably
+from epg.lifetime import Lived
+from epg.losses.mixture import Mixture
+from epg.losses.temporal_conv import TemporalConvLoss
+from epg.metatest.plot import plot_curves
+from epg.metatest.protocol import raise_agents
+from epg.metatest.statistics import Interval, bootstrap, interquartile_mean
+from epg.metatest.tune import ppo_of, tuned_ppo
+from epg.seeds import Purpose
+from epg.tasks.base import Task
+
+BASELINES = ("ppo", "random")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One method on one task."""
+
+    method: str
+    about: str
+    """settings that tell it apart"""
+    lived: Lived
+    steps_per_update: int
+
+    @property
+    def mean(self) -> Interval:
+        return bootstrap(self.returns)
+
+    @property
+    def iqm(self) -> Interval:
+        return bootstrap(self.returns, interquartile_mean)
+
+    @property
+    def returns(self) -> np.ndarray:
+        """[lifetimes] final returns; a lifetime that failed counts as the worst of the others."""
+        finals = self.lived.final_return
+        finite = finals[np.isfinite(finals)]
+        return np.where(np.isfinite(finals), finals, finite.min() if finite.size else 0.0)
+
+    @property
+    def failures(self) -> int:
+        return int((~np.isfinite(self.lived.final_return)).sum())
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        curve = self.lived.episode_returns
+        return {
+            "method": self.method,
+            "about": self.about,
+            "final_return": {"mean": self.mean.plain(), "iqm": self.iqm.plain()},
+            "failures": self.failures,
+            "returns": self.returns.tolist(),
+            "environment_steps_per_lifetime": curve.shape[1] * self.steps_per_update,
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All methods on one task, on the same held-out MDPs."""
+
+    task: str
+    seed: int
+    updates: int
+    scores: tuple[Score, ...]
+    out: Path
+
+    def table(self) -> str:
+        """For people."""
+        first = self.scores[0]
+        steps, n = self.updates * first.steps_per_update, len(first.returns)
+        lines = [
+            f"{self.task}: final return after {steps:,} environment steps, {n} held-out "
+            f"lifetimes, 95 % bootstrap intervals over lifetimes",
+            f"{'method':<24} {'mean':>24} {'IQM':>24}  settings",
+        ]
+        for score in self.scores:
+            failed = f"; {score.failures} failed" if score.failures else ""
+            lines.append(
+                f"{score.method:<24} {score.mean!s:>24} {score.iqm!s:>24}  {score.about}{failed}"
+            )
+        lines.append(f"picture: {self.out / (self.task + '.png')}")
+        return "\n".join(lines)
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "task": self.task,
+            "seed": self.seed,
+            "updates": self.updates,
+            "scores": [score.plain() for score in self.scores],
+        }
+
+
+def evaluate(
+    losses: str | Path | Sequence[str | Path],
+    task: str,
+    lifetimes: int = 32,
+    updates: int | None = None,
+    hidden: Sequence[int] | None = None,
+    baselines: Sequence[str] = ("ppo",),
+    alpha: float | None = None,
+    seed: int = 0,
+    out: str | Path = "evaluation",
+) -> Evaluation:
+    """Raise agents with every loss and baseline; write `TASK.json` and `TASK.png` into `out`.
+
+    losses: files, or one of them; updates: U, as in the first loss's training if None; hidden: the
+    agents' layers, likewise; alpha: weight of PPO beside the losses, as at the end of their
+    training if None. Every method has the same MDPs, agents at birth and environment steps.
+    Raises `UserError` for what a user can mend.
+    """
+    paths = [losses] if isinstance(losses, str | Path) else list(losses)
+    unknown = [name for name in baselines if name not in BASELINES]
+    if unknown:
+        raise UserError(f"baseline {unknown[0]!r} is unknown; allowed: {', '.join(BASELINES)}")
+    the_task = tasks.make(task)
+    artifacts = [load(path) for path in paths]
+    configs = [validate(a.config, str(p)) for a, p in zip(artifacts, paths, strict=True)]
+    for path, artifact in zip(paths, artifacts, strict=True):
+        check_fit(str(path), artifact, the_task, hidden)
+    torch.set_num_threads(configs[0].threads)
+    changes: dict[str, Any] = {"updates": updates or configs[0].lifetime.updates}
+    if hidden is not None:
+        changes["hidden"] = tuple(hidden)
+    names = _names(paths)
+    scores = []
+    for name, artifact, config in zip(names, artifacts, configs, strict=True):
+        life = _with(config.lifetime, changes)
+        weight = artifact.alpha if alpha is None else alpha
+        lived = _raise_with_loss(the_task, artifact, config, life, weight, lifetimes, seed)
+        scores.append(Score(name, f"α {weight:g}, {_settings(life)}", lived, life.steps_per_update))
+    reference = _with(configs[0].lifetime, changes)
+    for name in baselines:
+        scores.append(_raise_baseline(name, the_task, reference, lifetimes, seed))
+    result = Evaluation(task, seed, changes["updates"], tuple(scores), Path(out))
+    _write(result)
+    return result
+
+
+def check_fit(path: str, artifact: Artifact, task: Task, hidden: Sequence[int] | None) -> None:
+    """Refuse a loss that cannot judge this task's agents."""
+    body = artifact.genome.architecture.body
+    for what, found, needed in (
+        ("observation size", body.observation_size, task.observation_size),
+        ("action size", body.action_size, task.action_size),
+        ("discrete actions", body.discrete, task.discrete),
+    ):
+        if found != needed:
+            raise UserError(
+                f"{path}: does not fit task {task.name}: its {what} is {found}, the task's {needed}"
+            )
+    if artifact.genome.with_policy and hidden is not None and tuple(hidden) != body.hidden:
+        raise UserError(
+            f"{path}: holds an evolved initial policy with layers {_join(body.hidden)}; "
+            f"--hidden {_join(hidden)} does not fit it"
+        )
+
+
+def _raise_with_loss(
+    task: Task, artifact: Artifact, config: Config, life: Lifetime, alpha: float,
+    lifetimes: int, seed: int,
+) -> Lived:  # fmt: skip
+    phi, policy = artifact.genome.split(artifact.phi.unsqueeze(0))
+    ppo = ppo_of(life)
+
+    def loss(count: int) -> Mixture:
+        learned = TemporalConvLoss(
+            artifact.genome.architecture, phi.expand(count, -1), life.buffer, config.reference
+        )
+        return Mixture([(1 - alpha, learned), (alpha, ppo)])
+
+    return raise_agents(
+        task, loss, life, lifetimes, seed, Purpose.EVALUATION,
+        policy[0] if policy is not None else None, config.reference,
+    )  # fmt: skip
+
+
+def _raise_baseline(name: str, task: Task, life: Lifetime, lifetimes: int, seed: int) -> Score:
+    if name == "random":
+        still = _with(life, {"learning_rate": 1e-30})
+        about = "agents as they are born"
+        lived = raise_agents(
+            task, lambda _: ppo_of(life), still, lifetimes, seed, Purpose.EVALUATION
+        )
+        return Score(name, about, lived, life.steps_per_update)
+    tuned, exact = tuned_ppo(task.name, life)
+    about = _settings(tuned)
+    if not exact:
+        about += " (not tuned for this task and budget: epg tune)"
+    lived = raise_agents(task, lambda _: ppo_of(tuned), tuned, lifetimes, seed, Purpose.EVALUATION)
+    return Score(name, about, lived, life.steps_per_update)
+
+
+def _write(result: Evaluation) -> None:
+    try:
+        result.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{result.out}: {error.strerror}") from None
+    text = json.dumps(result.plain(), indent=1) + "\n"
+    write_durably(result.out / f"{result.task}.json", text.encode())
+    curves = {s.method: s.lived.episode_returns for s in result.scores}
+    plot_curves(
+        result.out / f"{result.task}.png", result.task, curves, result.scores[0].steps_per_update
+    )
+
+
+def _names(paths: Sequence[str | Path]) -> list[str]:
+    """What to call the losses: as much of their paths as tells them apart."""
+    if len(paths) == 1:
+        return ["learned loss"]
+    return [str(Path(path).with_suffix("")) for path in paths]
+
+
+def _settings(life: Lifetime) -> str:
+    return f"lr {life.learning_rate:g}, minibatch {life.minibatch}, passes {life.passes}"
+
+
+def _with(life: Lifetime, changes: dict[str, Any]) -> Lifetime:
+    return Lifetime.model_validate(life.model_dump() | changes)
+
+
+def _join(sizes: Sequence[int]) -> str:
+    return ",".join(str(size) for size in sizes)

@@ -1,0 +1,183 @@
+"""The run directory: what it holds, and how a run is found again after it stopped."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from epg.config import Config, parse_yaml, validate
+from epg.errors import UserError
+from epg.farm.journal import Journal
+from epg.files import write_durably
+
+METRICS = (
+    "generation", "fitness_mean", "fitness_best", "fitness_worst", "validation", "ties", "failures",
+    "pair_signal", "gradient_cosine", "phi_norm", "sigma", "alpha", "learning_rate", "inner_kl",
+    "inner_entropy", "exploded", "environment_steps", "validation_steps", "core_seconds",
+    "steps_per_second",
+)  # fmt: skip
+"""The columns of metrics.csv; docs/metrics.md says what each is."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a run needs to go on."""
+
+    generation: int
+    """generations done"""
+    tensors: dict[str, Tensor]
+    totals: dict[str, float]
+    """what is counted over the whole run, and the best validation so far"""
+
+
+class RunDirectory:
+    """One run on disk. Only the master touches it."""
+
+    def __init__(self, path: Path, config: Config) -> None:
+        """Open a run directory, new or to be continued with the same configuration.
+
+        Raises `UserError`, with nothing changed, if it holds something else.
+        """
+        self.path = path
+        self.config = config
+        self._refuse_others()
+        for folder in (path, path / "checkpoint", path / "log"):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"{folder}: {error.strerror}") from None
+        write_durably(path / "config.yaml", config.yaml().encode())
+        self.journal = Journal(path / "journal.jsonl", config.hash())
+
+    def _refuse_others(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path}: a file, expected a run directory or none")
+        if not self.path.exists() or not any(self.path.iterdir()):
+            return
+        if not (self.path / "config.yaml").exists():
+            raise UserError(f"{self.path}: holds other files and no config.yaml; name a new --run")
+        theirs = read_config(self.path)
+        if theirs.hash() != self.config.hash():
+            raise UserError(
+                f"{self.path}: holds a run of another configuration "
+                f"({_first_difference(theirs, self.config)}); name a new --run"
+            )
+
+    @property
+    def done(self) -> bool:
+        """Whether all generations that the configuration asks for were done before."""
+        marker = self.path / "DONE"
+        if not marker.exists():
+            return False
+        finished: int = json.loads(marker.read_text())["generations"]
+        return finished >= self.config.evolution.generations
+
+    def begin(self) -> None:
+        """Say that the run goes on."""
+        (self.path / "DONE").unlink(missing_ok=True)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Say that all is done."""
+        write_durably(self.path / "DONE", (json.dumps(result) + "\n").encode())
+
+    def say(self, state: str, generation: int, why: str = "") -> None:
+        """Write state.json: running, saved, done or failed, and why."""
+        text = json.dumps({"state": state, "generation": generation, "why": why})
+        write_durably(self.path / "state.json", (text + "\n").encode())
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, then let the oldest go. The manifest makes it count."""
+        folder = self.path / "checkpoint"
+        name = f"{checkpoint.generation:08d}"
+        data = save({n: t.contiguous() for n, t in checkpoint.tensors.items()})
+        write_durably(folder / f"{name}.safetensors", data)
+        manifest = {
+            "generation": checkpoint.generation,
+            "config": self.config.hash(),
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "totals": checkpoint.totals,
+        }
+        write_durably(folder / f"{name}.json", (json.dumps(manifest) + "\n").encode())
+        for old in sorted(folder.glob("*.json"))[: -self.config.log.checkpoints]:
+            old.unlink()
+            old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+    def resume(self) -> Checkpoint | None:
+        """The newest whole checkpoint, None if there is none."""
+        for path in sorted((self.path / "checkpoint").glob("*.json"), reverse=True):
+            try:
+                manifest = json.loads(path.read_text())
+                data = path.with_suffix(".safetensors").read_bytes()
+                if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
+                    raise ValueError("checksum")
+                return Checkpoint(manifest["generation"], load(data), manifest["totals"])
+            except (OSError, ValueError, KeyError, SafetensorError):
+                print(f"epg: {path}: broken checkpoint, trying the one before", flush=True)
+        return None
+
+    def start_metrics(self, generation: int) -> None:
+        """Drop the rows of metrics.csv from `generation` on: they are lived again."""
+        path = self.path / "metrics.csv"
+        rows = []
+        if path.exists():
+            with open(path, newline="") as file:
+                rows = [
+                    row
+                    for row in csv.DictReader(file)
+                    if None not in row.values() and int(row["generation"]) < generation
+                ]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, METRICS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_durably(path, text.getvalue().encode())
+
+    def add_metrics(self, row: Mapping[str, float | None]) -> None:
+        """Append a generation's row to metrics.csv. An empty field means: not measured."""
+        with open(self.path / "metrics.csv", "a", newline="") as file:
+            writer = csv.DictWriter(file, METRICS, lineterminator="\n")
+            writer.writerow({k: "" if row[k] is None else _plain(row[k]) for k in METRICS})
+
+
+def read_config(run: Path) -> Config:
+    """The configuration of a run directory."""
+    path = run / "config.yaml"
+    try:
+        data = parse_yaml(path.read_text())
+    except (OSError, UnicodeDecodeError, UserError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: cannot be read (no keys and values)")
+    return validate(data, str(path))
+
+
+def _plain(value: float | None) -> str:
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def _first_difference(theirs: Config, ours: Config) -> str:
+    """Names what differs, as `key: there X, here Y`."""
+    there, here = _flat(theirs.model_dump(mode="json")), _flat(ours.model_dump(mode="json"))
+    free = ("evolution.generations", "validation.", "farm.", "log.")
+    different = [k for k in here if here[k] != there.get(k) and not k.startswith(free)]
+    return "; ".join(f"{k}: there {there.get(k)}, here {here[k]}" for k in different[:3])
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,86 @@
+"""A batch simulated by torch itself, on any device, for tasks whose observation is their state.
+
+Shape letters: P environments, O observation, A action.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from epg.tasks.base import Batch, Step
+from epg.tasks.draws import Draw, Resets
+
+
+class NativeBatch(Batch):
+    """Keeps the episodes; `move`, `reward` and `ends` say what the environments are.
+
+    An episode fails when its next state or its action is not finite. It then ends where it stood,
+    with reward 0.
+    """
+
+    def __init__(
+        self,
+        rngs: Sequence[np.random.Generator],
+        draw: Draw,
+        horizon: int,
+        device: str,
+        restart: bool,
+    ) -> None:
+        self._resets = Resets(rngs, draw, device)
+        self._horizon = horizon
+        self._device = device
+        self._restart = restart
+        self._everyone = torch.ones(len(rngs), dtype=torch.bool, device=device)
+        self._failures = torch.zeros(len(rngs), dtype=torch.int64, device=device)
+
+    @property
+    def failures(self) -> NDArray[np.int64]:
+        return self._failures.cpu().numpy()
+
+    @abstractmethod
+    def move(self, state: Tensor, actions: Tensor) -> Tensor:
+        """The next state, [P, O], of state [P, O] and actions [P, A] or [P]."""
+
+    @abstractmethod
+    def reward(self, state: Tensor) -> Tensor:
+        """The reward of having come to a state, [P]."""
+
+    @abstractmethod
+    def ends(self, state: Tensor) -> Tensor:
+        """Whether the MDP ends in a state, [P] bool."""
+
+    def reset(self) -> Tensor:
+        self._state = self._resets.next()
+        self._resets.advance(self._everyone)
+        self._age = torch.zeros_like(self._failures)
+        self._terminated = torch.zeros_like(self._everyone)
+        self._resting = torch.zeros_like(self._everyone)
+        return self._state.clone()
+
+    def step(self, actions: Tensor) -> Step:
+        actions = actions.to(self._device)
+        after = self.move(self._state, actions)
+        failed = ~(after.isfinite().all(1) & actions.isfinite().reshape(len(after), -1).all(1))
+        failed &= ~self._resting
+        after = torch.where((failed | self._resting)[:, None], self._state, after)
+        reward = torch.where(failed | self._resting, 0.0, self.reward(after))
+        terminated = torch.where(self._resting, self._terminated, failed | self.ends(after))
+        self._age += ~self._resting
+        truncated = (self._age >= self._horizon) & ~terminated
+        ended = terminated | truncated
+        self._failures += failed
+        if self._restart:
+            self._state = torch.where(ended[:, None], self._resets.next(), after)
+            self._resets.advance(ended)
+            self._age *= ~ended
+        else:
+            self._state = after.clone()
+            self._terminated = terminated.clone()
+            self._resting = ended
+        return Step(self._state.clone(), after, reward, terminated, truncated)

@@ -1,0 +1,307 @@
+"""The main job: evolve a loss. The outer loop of Evolved Policy Gradients, on any farm."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epg.artifact import Artifact, load
+from epg.chunk import Center, Chunk, Nursery, Returns, perturb
+from epg.config import Config
+from epg.errors import UserError
+from epg.estimate import estimate
+from epg.evolution.shaping import SHAPINGS, pair_difference
+from epg.evolution.strategy import Strategy, cosine
+from epg.farm import Farm, mpi
+from epg.farm.serial import SerialFarm
+from epg.launch import launched_size
+from epg.log import open_log
+from epg.progress import Progress
+from epg.run import Checkpoint, RunDirectory
+from epg.seeds import Purpose
+from epg.tensorboard import Events
+
+
+def train(config: Config, run: str | Path, start_from: str | Path | None = None) -> Path:
+    """Evolve a loss; the path of the best one. The same call again goes on where it stopped.
+
+    In one process, or, where mpirun or srun started several, as their master or worker.
+    run: the run directory, new or to be continued; start_from: a saved loss to start from.
+    Raises `UserError` for what a user can mend.
+    """
+    run = Path(run)
+    if launched_size() == 1:
+        nursery = Nursery(config)
+        _evolve(nursery, SerialFarm(nursery), run, start_from)
+    else:
+        world = mpi.connect()
+        with mpi.abort_on_error(world):
+            nursery = Nursery(config)
+            if world.rank == mpi.MASTER:
+                with mpi.MpiFarm(world) as farm:
+                    _evolve(nursery, farm, run, start_from)
+            else:
+                mpi.work(world, nursery, run / "log")
+    return run / "best.safetensors"
+
+
+def _evolve(nursery: Nursery, farm: Farm, run: Path, start_from: str | Path | None) -> None:
+    """The master's part."""
+    phi = starting_phi(nursery, start_from)
+    config = nursery.config
+    if start_from is not None:
+        config = config.model_copy(update={"start_from": digest(start_from)})
+    directory = RunDirectory(run, config)
+    open_log(run / "log", mpi.MASTER)
+    Training(config, nursery, farm, directory, phi).run()
+
+
+def digest(path: str | Path) -> str:
+    """What tells a loss file from all others."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+def starting_phi(nursery: Nursery, start_from: str | Path | None) -> Tensor:
+    """φ of generation 0: drawn, or that of a saved loss."""
+    config, genome = nursery.config, nursery.genome
+    if start_from is None:
+        return genome.draw(config.seed, zero_output=config.evolution.start == "residual")
+    artifact = load(start_from)
+    if artifact.genome.shapes != genome.shapes:
+        ours, theirs = genome.shapes, artifact.genome.shapes
+        name = next(n for n in {**ours, **theirs} if ours.get(n) != theirs.get(n))
+        raise UserError(
+            f"{start_from}: does not fit task {config.task} with this configuration: {name} is "
+            f"{theirs.get(name, 'not there')}, needed {ours.get(name, 'none')}"
+        )
+    return artifact.phi
+
+
+class Training:
+    """A run under way, on the master."""
+
+    def __init__(
+        self, config: Config, nursery: Nursery, farm: Farm, directory: RunDirectory, phi: Tensor
+    ) -> None:
+        self.config = config
+        self.nursery = nursery
+        self.farm = farm
+        self.directory = directory
+        self.strategy = Strategy(config.evolution, phi)
+        self.generation = 0
+        self.totals: dict[str, float] = {
+            "environment_steps": 0, "validation_steps": 0, "core_seconds": 0.0,
+            "best_validation": -math.inf, "best_generation": -1,
+        }  # fmt: skip
+
+    def run(self) -> None:
+        """From where the directory stands to the last generation."""
+        directory, total = self.directory, self.config.evolution.generations
+        if directory.done:
+            print(f"{directory.path}: all {total} generations were done before")
+            return
+        self._resume()
+        directory.begin()
+        directory.say("running", self.generation)
+        directory.start_metrics(self.generation)
+        events = Events(directory.path, self.generation)
+        estimate(self.nursery, self.farm.workers, self.generation).show()
+        try:
+            with Progress(total, self.generation, self._generation_steps()) as progress:
+                while self.generation < total:
+                    row = self._live_generation(progress)
+                    directory.add_metrics(row)
+                    events.add(row)
+                    self._save(self.generation + 1)
+                    progress.show(row)
+                final = self._validate(self._center(), progress)
+        except KeyboardInterrupt:
+            directory.say("saved", self.generation, "interrupted")
+            raise
+        except BaseException as error:
+            directory.say("failed", self.generation, f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            events.close()
+        self._keep_best(final)
+        best, generation = self.totals["best_validation"], int(self.totals["best_generation"])
+        directory.finish(
+            {"generations": total, "validation": final, "best_validation": best,
+             "best_generation": generation}
+        )  # fmt: skip
+        directory.say("done", total)
+        print(
+            f"done: {directory.path / 'best.safetensors'} (generation {generation}, "
+            f"validation {best:.6g}; the newest φ {final:.6g})",
+            flush=True,
+        )
+
+    def _resume(self) -> None:
+        checkpoint = self.directory.resume()
+        if checkpoint is None:
+            return
+        self.generation = checkpoint.generation
+        self.strategy.restore(checkpoint.tensors)
+        self.totals |= checkpoint.totals
+        print(f"{self.directory.path}: goes on with generation {self.generation}", flush=True)
+
+    def _center(self) -> Center:
+        evolution = self.config.evolution
+        return Center(
+            generation=self.generation,
+            phi=self.strategy.phi.numpy().copy(),
+            sigma=evolution.sigma.at(self.generation),
+            alpha=self.config.alpha.at(self.generation),
+        )
+
+    def _live_generation(self, progress: Progress) -> dict[str, float | None]:
+        """One generation: ask, farm out, tell. Its row of metrics."""
+        config, evolution, started = self.config, self.config.evolution, time.perf_counter()
+        center = self._center()
+        purposes = [Purpose.TRAINING]
+        if self.generation % config.validation.every == 0:
+            purposes.append(Purpose.VALIDATION)
+        came = self._gather(center, purposes, progress)
+        returns = came[Purpose.TRAINING]
+        fitness = np.concatenate([r.fitness for r in returns])
+        validation = None
+        if Purpose.VALIDATION in purposes:
+            validation = mean_return(came[Purpose.VALIDATION])
+            self._keep_best(validation)
+        before = self.strategy.gradient
+        candidates = np.stack(
+            [perturb(center, config.seed, pair) for pair in range(evolution.pairs)]
+        )
+        self.strategy.step(self.generation, candidates, SHAPINGS[evolution.shaping](fitness))
+        self._count(came)
+        steps = sum(r.steps for part in came.values() for r in part)
+        difference = np.abs(pair_difference(fitness))
+        finite = fitness[np.isfinite(fitness)]
+        return {
+            "generation": self.generation,
+            "fitness_mean": float(finite.mean()) if finite.size else None,
+            "fitness_best": float(finite.max()) if finite.size else None,
+            "fitness_worst": float(finite.min()) if finite.size else None,
+            "validation": validation,
+            "ties": float((difference == 0).mean()),
+            "failures": 1 - finite.size / fitness.size,
+            "pair_signal": signal(difference),
+            "gradient_cosine": _or_none(cosine(before, self.strategy.gradient)),
+            "phi_norm": float(torch.from_numpy(center.phi).norm()),
+            "sigma": center.sigma,
+            "alpha": center.alpha,
+            "learning_rate": evolution.learning_rate.at(self.generation),
+            "inner_kl": _or_none(float(np.concatenate([r.kl for r in returns]).mean())),
+            "inner_entropy": _or_none(float(np.concatenate([r.entropy for r in returns]).mean())),
+            "exploded": sum(r.exploded for part in came.values() for r in part),
+            "environment_steps": self.totals["environment_steps"],
+            "validation_steps": self.totals["validation_steps"],
+            "core_seconds": self.totals["core_seconds"],
+            "steps_per_second": steps / (time.perf_counter() - started),
+        }
+
+    def _validate(self, center: Center, progress: Progress) -> float:
+        """The mean final return of φ itself."""
+        came = self._gather(center, [Purpose.VALIDATION], progress)
+        self._count(came)
+        return mean_return(came[Purpose.VALIDATION])
+
+    def _gather(
+        self, center: Center, purposes: Sequence[Purpose], progress: Progress
+    ) -> dict[Purpose, list[Returns]]:
+        """Returns of all chunks, in order: those in the journal, and the rest from the farm."""
+        came = {purpose: [] for purpose in purposes}  # type: dict[Purpose, list[Returns]]
+        for returns in self.directory.journal.read(center.generation):
+            if returns.chunk.purpose in came:
+                came[returns.chunk.purpose].append(returns)
+        missing = [
+            chunk
+            for purpose in purposes
+            for chunk in self._cut(purpose, center.generation, came[purpose])
+        ]
+        for arrived in self.farm.evaluate(center, missing):
+            self.directory.journal.append(arrived)
+            for returns in arrived:
+                came[returns.chunk.purpose].append(returns)
+                progress.advance(returns.steps)
+        for part in came.values():
+            part.sort(key=lambda returns: returns.chunk.first)
+        return came
+
+    def _cut(self, purpose: Purpose, generation: int, done: list[Returns]) -> Iterator[Chunk]:
+        """Chunks of what is not done yet."""
+        config = self.config
+        training = purpose == Purpose.TRAINING
+        total = config.evolution.pairs if training else config.validation.lifetimes
+        size = config.farm.chunk if training else 2 * config.farm.chunk
+        known = {pair for returns in done for pair in returns.chunk.pairs}
+        first = 0
+        while first < total:
+            last = first
+            while last < total and last - first < size and last not in known:
+                last += 1
+            if last > first:
+                yield Chunk(purpose, generation, first, last - first)
+            first = max(last, first + 1)
+
+    def _count(self, came: dict[Purpose, list[Returns]]) -> None:
+        for purpose, part in came.items():
+            training = purpose == Purpose.TRAINING
+            self.totals["environment_steps" if training else "validation_steps"] += sum(
+                r.steps for r in part
+            )
+            self.totals["core_seconds"] += sum(r.seconds for r in part)
+
+    def _keep_best(self, validation: float) -> None:
+        if validation > self.totals["best_validation"]:
+            self.totals["best_validation"] = validation
+            self.totals["best_generation"] = self.generation
+            self._write_loss("best.safetensors")
+
+    def _write_loss(self, name: str) -> None:
+        config = self.config
+        Artifact(
+            genome=self.nursery.genome,
+            phi=self.strategy.phi,
+            alpha=config.final_alpha,
+            config=config.model_dump(mode="json"),
+            generation=self.generation,
+            tasks=(config.task,),
+        ).save(self.directory.path / name)
+
+    def _save(self, generation: int) -> None:
+        """Everything that the next generation starts from; then the journal may begin anew."""
+        self.generation = generation
+        self._write_loss("loss.safetensors")
+        self.directory.save(Checkpoint(generation, self.strategy.tensors(), self.totals))
+        self.directory.journal.clear()
+        self.directory.say("running", generation)
+
+    def _generation_steps(self) -> int:
+        config = self.config
+        lifetimes = 2 * config.evolution.pairs * config.evolution.mdps_per_pair
+        return lifetimes * config.lifetime.steps
+
+
+def mean_return(returns: list[Returns]) -> float:
+    """Mean fitness over all lifetimes; −∞ if any failed."""
+    mean = float(np.concatenate([r.fitness for r in returns]).mean())
+    return mean if math.isfinite(mean) else -math.inf
+
+
+def signal(difference: np.ndarray) -> float | None:
+    """Mean |difference| within pairs over its standard deviation; None if they do not vary."""
+    finite = difference[np.isfinite(difference)]
+    spread = float(finite.std()) if finite.size else 0.0
+    return float(finite.mean()) / spread if spread else None
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,181 @@
+"""What holds for every task."""
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from epg import tasks
+from epg.errors import UserError
+from epg.tasks import Step, Task
+
+STEPS = 250  # beyond the horizon of all but the hoppers and cart-pole
+
+
+@pytest.fixture(params=tasks.names())
+def task(request: pytest.FixtureRequest) -> Task:
+    return tasks.make(request.param)
+
+
+def draws(task: Task, p: int) -> list[tasks.Mdp]:
+    return [task.draw(np.random.default_rng(i)) for i in range(p)]
+
+
+def generators(p: int) -> list[np.random.Generator]:
+    return [np.random.default_rng([7, i]) for i in range(p)]
+
+
+def actions(task: Task, p: int, steps: int = STEPS) -> torch.Tensor:
+    """Environment i's actions do not depend on p."""
+    draw = [torch.Generator().manual_seed(i) for i in range(p)]
+    if task.discrete:
+        rows = [torch.randint(task.action_size, (steps,), generator=g) for g in draw]
+    else:
+        rows = [torch.randn(steps, task.action_size, generator=g) for g in draw]
+    return torch.stack(rows, 1)
+
+
+def live(task: Task, p: int, restart: bool = True, steps: int = STEPS) -> list[Step]:
+    batch = task.batch(draws(task, p), generators(p), restart=restart)
+    batch.reset()
+    return [batch.step(a) for a in actions(task, p, steps)]
+
+
+def test_shapes_and_dtypes(task: Task) -> None:
+    batch = task.batch(draws(task, 3), generators(3))
+    shape = (3, task.observation_size)
+    first = batch.reset()
+    assert first.shape == shape and first.dtype == torch.float64
+    step = batch.step(actions(task, 3)[0])
+    assert step.observation.shape == step.next_observation.shape == shape
+    assert step.observation.dtype == step.next_observation.dtype == torch.float64
+    assert step.reward.shape == (3,) and step.reward.dtype == torch.float64
+    assert step.terminated.shape == (3,) and step.terminated.dtype == torch.bool
+    assert step.truncated.shape == (3,) and step.truncated.dtype == torch.bool
+    assert batch.failures.tolist() == [0, 0, 0]
+
+
+def test_draws_are_varied_within_bounds_and_repeat(task: Task) -> None:
+    mdps = draws(task, 300)
+    assert mdps == draws(task, 300)
+    for varied in task.varied:
+        values = np.array([mdp[varied.name] for mdp in mdps])
+        margin = 0.05 * (varied.high - varied.low)
+        assert varied.low <= values.min() < varied.low + margin
+        assert varied.high >= values.max() > varied.high - margin
+
+
+def test_an_episode_restarts_where_it_ends(task: Task) -> None:
+    steps = live(task, 4)
+    ended = torch.stack([s.terminated | s.truncated for s in steps])
+    assert ended.any(0).all()
+    for step, end in zip(steps, ended, strict=True):
+        same = (step.observation == step.next_observation).all(1)
+        assert torch.equal(same, ~end)
+        assert not (step.terminated & step.truncated).any()
+
+
+def test_an_episode_is_truncated_at_the_horizon(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(task), "horizon", 5)  # so short that all live to see it
+    steps = live(task, 4, steps=10)
+    truncated = [s.truncated.all().item() for s in steps]
+    assert truncated == [False, False, False, False, True] * 2
+    assert not any(s.terminated.any() for s in steps)
+
+
+def test_an_ended_environment_rests_until_reset(task: Task) -> None:
+    batch = task.batch(draws(task, 4), generators(4), restart=False)
+    batch.reset()
+    steps = [batch.step(a) for a in actions(task, 4)]
+    steps += [batch.step(a) for a in actions(task, 4, task.horizon)]
+    for before, step in pairwise(steps):
+        rests = before.terminated | before.truncated
+        assert torch.equal(step.observation, step.next_observation)
+        assert torch.equal(step.observation[rests], before.observation[rests])
+        assert torch.equal(step.terminated[rests], before.terminated[rests])
+        assert torch.equal(step.truncated[rests], before.truncated[rests])
+        assert (step.reward[rests] == 0).all()
+    assert (steps[-1].terminated | steps[-1].truncated).all()
+    batch.reset()
+    again = batch.step(actions(task, 4)[0])
+    assert not (again.terminated | again.truncated).any() and (again.reward != 0).all()
+
+
+def test_resting_and_restarting_environments_live_the_same_first_episode(task: Task) -> None:
+    going = torch.ones(4, dtype=torch.bool)
+    for a, b in zip(live(task, 4), live(task, 4, restart=False), strict=True):
+        assert torch.equal(a.next_observation[going], b.next_observation[going])
+        assert torch.equal(a.reward[going], b.reward[going])
+        going &= ~(a.terminated | a.truncated)
+
+
+def test_environments_do_not_depend_on_their_neighbours(task: Task) -> None:
+    """Bitwise, through many resets: among them the refill of the reset table."""
+    for a, b in zip(live(task, 3), live(task, 13), strict=True):
+        for x, y in zip(a, b, strict=True):
+            assert torch.equal(x, y[:3])
+
+
+def test_equal_seeds_live_equal_lives(task: Task) -> None:
+    mdp = draws(task, 1)[0]
+    batch = task.batch([mdp, mdp], [np.random.default_rng(3), np.random.default_rng(3)])
+    batch.reset()
+    for a in actions(task, 1):
+        step = batch.step(torch.cat([a, a]))
+        for x in step:
+            assert torch.equal(x[0], x[1])
+
+
+def test_a_step_is_not_overwritten_by_the_next_nor_by_its_reader(task: Task) -> None:
+    kept = live(task, 2)
+    batch = task.batch(draws(task, 2), generators(2))
+    batch.reset().zero_()
+    for step, a in zip(kept, actions(task, 2), strict=True):
+        taken = batch.step(a)
+        for x, y in zip(step, taken, strict=True):
+            assert torch.equal(x, y)
+            y.zero_()
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_an_action_that_is_not_finite_is_a_failure(task: Task, restart: bool) -> None:
+    if task.discrete:
+        pytest.skip("discrete actions are finite")
+    batch = task.batch(draws(task, 3), generators(3), restart=restart)
+    twin = task.batch(draws(task, 3), generators(3), restart=restart)
+    first = batch.reset()
+    twin.reset()
+    sane = actions(task, 3)
+    mad = sane[0].clone()
+    mad[1, 0] = torch.nan
+    step, expected = batch.step(mad), twin.step(sane[0])
+    assert step.terminated.tolist() == [False, True, False]
+    assert step.reward[1] == 0
+    assert torch.equal(step.next_observation[1], first[1])
+    assert torch.equal(step.observation[1], first[1]) is not restart
+    for a in sane[1:20]:
+        for x, y in zip(step, expected, strict=True):
+            assert torch.equal(x[[0, 2]], y[[0, 2]]) and x.isfinite().all()
+        step, expected = batch.step(a), twin.step(a)
+    assert batch.failures.tolist() == [0, 1, 0]
+
+
+def test_an_unknown_task_is_named_with_what_is_near_and_allowed() -> None:
+    with pytest.raises(UserError) as caught:
+        tasks.make("randm-hopper")
+    message = str(caught.value)
+    assert "'randm-hopper'; did you mean random-hopper" in message
+    assert "\n" not in message and all(name in message for name in tasks.names())
+
+
+def test_simulators_are_imported_only_when_a_task_needs_them() -> None:
+    code = (
+        "import sys; from epg import tasks; tasks.make('cart-pole'); tasks.make('point-goal');"
+        "sys.exit(any(m in sys.modules for m in ('mujoco', 'gymnasium')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
