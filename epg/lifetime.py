@@ -22,6 +22,7 @@ from epg.seeds import Fates, Stream
 from epg.tasks.base import Batch, Mdp, Task
 
 EPSILON = 1e-8
+BETAS = (0.9, 0.999)
 NOISE_AHEAD = 64
 """Steps for which the action noise of final episodes is drawn at once."""
 
@@ -44,26 +45,46 @@ class Lived:
     """episodes ended because the simulation left the finite"""
 
 
-class InnerAdam(torch.optim.Adam):
+class InnerAdam:
     """Adam over the parameters of all agents at once: it works elementwise, so they never mix.
 
+    Bit for bit torch.optim.Adam, without the second that its import of torch's compiler takes.
     With `reference`, ε stands outside the bias correction, as in the released code.
     """
 
     def __init__(self, agents: Agents, learning_rate: float, reference: bool = False) -> None:
-        super().__init__(agents.trained(), lr=learning_rate, foreach=True)
+        self._parameters = agents.trained()
+        self._learning_rate = learning_rate
         self._reference = reference
+        self._means = [torch.zeros_like(p) for p in self._parameters]
+        self._squares = [torch.zeros_like(p) for p in self._parameters]
         self._steps = 0
 
     def descend(self, loss: Tensor) -> None:
-        """One step down the sum of the agents' losses [P]."""
-        self.zero_grad()
+        """One step down the sum of the agents' losses [P]; what it does not touch stays."""
+        for parameter in self._parameters:
+            parameter.grad = None
         loss.sum().backward()
+        self._step()
+
+    @torch.no_grad()
+    def _step(self) -> None:
+        moved = [i for i, p in enumerate(self._parameters) if p.grad is not None]
+        parameters = [self._parameters[i] for i in moved]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        means = [self._means[i] for i in moved]
+        squares = [self._squares[i] for i in moved]
         self._steps += 1
-        if self._reference:
-            group = self.param_groups[0]
-            group["eps"] = EPSILON / math.sqrt(1 - group["betas"][1] ** self._steps)
-        self.step()
+        beta1, beta2 = BETAS
+        correction = math.sqrt(1 - beta2**self._steps)
+        torch._foreach_lerp_(means, gradients, 1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+        scale = torch._foreach_sqrt(squares)
+        torch._foreach_div_(scale, correction)
+        torch._foreach_add_(scale, EPSILON / correction if self._reference else EPSILON)
+        rate = self._learning_rate / (1 - beta1**self._steps)
+        torch._foreach_addcdiv_(parameters, means, scale, -rate)
 
 
 def live(

@@ -1,0 +1,110 @@
+"""Agents at birth: sizes and norms as in the release; policies, values, memory."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from probes import Choose, Follow, fates_of
+
+from epg.agents.agents import Agents, Body, bear, unflatten
+from epg.config import Lifetime
+from epg.lifetime import body_of
+from epg.tasks import Task
+
+
+def newborn(body: Body, lifetimes: int = 3, train_memory: bool = True) -> Agents:
+    return bear(body, fates_of(range(lifetimes)), train_memory)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_weights_have_norm_1_and_in_the_last_layer_a_hundredth(discrete: bool) -> None:
+    parameters = newborn(Body(5, 4, discrete)).parameters
+    last = {"policy.2.weight", "value.2.weight", "memory.0.weight"}
+    assert last < set(parameters)
+    for name, parameter in parameters.items():
+        if name.endswith("weight"):
+            norms = parameter.detach().norm(dim=2)
+            wanted = torch.full_like(norms, 0.01 if name in last else 1.0)
+            torch.testing.assert_close(norms, wanted, msg=name)
+        else:
+            assert (parameter == 0).all(), name
+    assert ("policy.log_std" in parameters) != discrete
+
+
+def test_no_two_agents_or_networks_start_alike() -> None:
+    parameters = newborn(Body(5, 4, False)).parameters
+    first = parameters["policy.0.weight"].detach()
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first, parameters["value.0.weight"].detach())
+
+
+def test_the_two_of_a_pair_are_born_alike() -> None:
+    """Defect 4: the same parameters, in tensors of their own."""
+    agents = bear(Body(5, 4, False), fates_of(range(2), signs=2), True)
+    weight = agents.parameters["policy.0.weight"].detach()
+    assert torch.equal(weight[0], weight[1]) and torch.equal(weight[2], weight[3])
+    assert not torch.equal(weight[0], weight[2])
+    weight[0] += 1
+    assert not torch.equal(weight[0], weight[1])
+
+
+def test_a_newborn_policy_is_nearly_uniform_or_standard_normal() -> None:
+    seen = torch.randn(3, 20, 5)
+    outputs = newborn(Body(5, 4, True)).outputs(seen)
+    torch.testing.assert_close(outputs.exp().sum(-1), torch.ones(3, 20))
+    assert (outputs.exp() - 0.25).abs().max() < 0.05
+    agents = newborn(Body(5, 4, False))
+    mean, log_std = agents.outputs(seen).chunk(2, -1)
+    assert mean.abs().max() < 0.1 and (log_std == 0).all()
+    assert agents.values(seen).shape == (3, 20) and agents.values(seen).abs().max() < 0.2
+
+
+def test_networks_are_tanh_networks() -> None:
+    body = Body(5, 4, False, hidden=(8, 6))
+    agents = newborn(body)
+    for parameter in agents.parameters.values():
+        parameter.data.normal_()
+    seen = torch.randn(3, 7, 5)
+    p = {name: parameter[1] for name, parameter in agents.parameters.items()}
+    hidden = torch.tanh(seen[1] @ p["policy.0.weight"] + p["policy.0.bias"])
+    hidden = torch.tanh(hidden @ p["policy.1.weight"] + p["policy.1.bias"])
+    mean = hidden @ p["policy.2.weight"] + p["policy.2.bias"]
+    outputs = torch.cat((mean, p["policy.log_std"].expand(7, 4)), -1)
+    torch.testing.assert_close(agents.outputs(seen)[1], outputs)
+    memory = torch.tanh(torch.ones(64) @ p["memory.0.weight"] + p["memory.0.bias"])
+    torch.testing.assert_close(agents.memory()[1], memory)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_the_memory_is_trained_where_it_shall_be(train: bool) -> None:
+    agents = newborn(Body(5, 4, False), train_memory=train)
+    memory = set(agents.body.memory_shapes())
+    moved = {name for name, p in agents.parameters.items() if p.requires_grad}
+    assert moved == (set(agents.parameters) if train else set(agents.parameters) - memory)
+    assert len(agents.trained()) == len(moved)
+
+
+def test_unflatten_keeps_the_order_of_a_draw() -> None:
+    body = Body(2, 1, False, hidden=(3,))
+    flat = torch.from_numpy(body.draw(np.random.default_rng(0))).repeat(2, 1)
+    named = unflatten(flat, body.shapes())
+    assert list(named) == list(body.shapes())
+    assert flat.shape[1] == sum(math.prod(shape) for shape in body.shapes().values())
+    again = torch.cat([named[name].flatten(1) for name in body.shapes()], 1)
+    assert torch.equal(again, flat)
+
+
+@pytest.mark.parametrize("task", [Follow(), Choose()], ids=["continuous", "discrete"])
+def test_a_policy_may_be_given_at_birth(task: Task) -> None:
+    """Defect 7: for continuous actions too."""
+    body = body_of(task, Lifetime(hidden=(4,)))
+    size = sum(math.prod(shape) for shape in body.policy_shapes().values())
+    given = torch.arange(2.0 * size).view(2, size)
+    fates = fates_of(range(2))
+    agents, usual = bear(body, fates, True, policy=given), bear(body, fates_of(range(2)), True)
+    for name, parameter in unflatten(given, body.policy_shapes()).items():
+        assert torch.equal(agents.parameters[name], parameter)
+    assert torch.equal(agents.parameters["value.0.weight"], usual.parameters["value.0.weight"])

@@ -1,0 +1,59 @@
+"""The buffer: zeros in front, the newest N, oldest first."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from probes import Choose, Follow, fates_of
+
+from epg.agents.agents import bear
+from epg.agents.buffer import Buffer, Transitions
+from epg.config import Lifetime
+from epg.lifetime import body_of
+from epg.tasks import Task
+
+P = 2
+
+
+def numbered(first: int, count: int, discrete: bool) -> Transitions:
+    """Step k has k everywhere, in the second lifetime 100 more; every third terminates."""
+    k = torch.arange(first, first + count) + torch.tensor([[0], [100]])
+    rows = k.unsqueeze(-1).float()
+    return Transitions(
+        observations=rows.expand(P, count, 2),
+        actions=k % 3 if discrete else rows,
+        rewards=k.float(),
+        terminated=k % 3 == 0,
+        truncated=k % 3 == 1,
+        next_observations=rows.expand(P, count, 2) + 1,
+    )
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_zeros_in_front_then_the_newest_oldest_first(discrete: bool) -> None:
+    """Defect 1: a buffer that is not full is as long as one that is."""
+    buffer = Buffer(P, 10, 2, 1, discrete)
+    for update in range(4):
+        buffer.append(numbered(1 + 4 * update, 4, discrete))
+        lived = list(range(1, 5 + 4 * update))[-10:]
+        wanted = torch.tensor([0] * (10 - len(lived)) + lived)
+        real = wanted > 0
+        assert buffer.filled == len(lived)
+        assert torch.equal(buffer.rewards[0], wanted.float())
+        assert torch.equal(buffer.rewards[1], (wanted + 100 * real).float())
+        assert torch.equal(buffer.observations[0], wanted.float().unsqueeze(-1).expand(10, 2))
+        assert torch.equal(buffer.dones[0], ((wanted % 3 < 2) & real).float())
+        actions = wanted % 3 if discrete else wanted.float().unsqueeze(-1)
+        assert torch.equal(buffer.actions[0], actions)
+
+
+@pytest.mark.parametrize("task", [Follow(), Choose()], ids=["continuous", "discrete"])
+def test_what_was_not_lived_is_zero_to_the_loss(task: Task) -> None:
+    """Defect 1: zero after normalisation too, and no action 0."""
+    agents = bear(body_of(task, Lifetime(hidden=(8,))), fates_of(range(P)), True)
+    experience = agents.remember(agents.buffer(10), numbered(1, 4, task.discrete))
+    for rows in (experience.observations, experience.actions, experience.rewards, experience.dones):
+        assert (rows[:, :6] == 0).all()
+    assert (experience.observations[:, 6:] != 0).any(-1).all()
+    assert (experience.actions[:, 6:] != 0).any(-1).all()
+    assert experience.auxiliary is None
