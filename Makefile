@@ -1,4 +1,4 @@
-# make install | train | test | lint | soak | bench        see README.md
+# make install | train | test | lint | bench        see README.md
 
 PYTHON ?= python3
 # Any torch from 2.6 on will do; the README says how to choose another build.

@@ -60,6 +60,7 @@ class Artifact:
             "version": self.version,
             "sha256": _digest(self.phi),
         }
+        about["sha256_of_this"] = _digest_of_description(about)
         tensors = {name: t.contiguous() for name, t in self.genome.name(self.phi).items()}
         write_durably(path, save(tensors, {"epg": json.dumps(about)}))
 
@@ -80,6 +81,9 @@ def load(path: str | Path) -> Artifact:
         raise UserError(f"{path}: a safetensors file, but not a loss saved by epg")
     try:
         about = json.loads(metadata["epg"])
+        checksum = about.pop("sha256_of_this", None)
+        if checksum is not None and checksum != _digest_of_description(about):
+            raise UserError(f"{path}: damaged; its description does not match its checksum")
         if (about["format"], about["architecture"]) != (FORMAT, KIND):
             raise UserError(
                 f"{path}: format {about['format']} of {about['architecture']}; "
@@ -97,11 +101,11 @@ def load(path: str | Path) -> Artifact:
             "tasks": tuple(about["tasks"]),
             "version": about["version"],
         }
-        digest = about["sha256"]
-    except (KeyError, TypeError, ValueError) as error:
+        digest, shapes = about["sha256"], genome.shapes
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: broken description of the loss ({error!r})") from None
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if found != genome.shapes:
+    if found != shapes:
         raise UserError(f"{path}: its tensors do not have the shapes that its description says")
     phi = genome.flatten(tensors)
     if phi.dtype != torch.float32 or not torch.isfinite(phi).all():
@@ -113,6 +117,10 @@ def load(path: str | Path) -> Artifact:
 
 def _digest(phi: Tensor) -> str:
     return hashlib.sha256(phi.contiguous().numpy().tobytes()).hexdigest()
+
+
+def _digest_of_description(about: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 class LearnedLoss(nn.Module):

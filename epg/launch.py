@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+RANKS_ASKED_FOR = "EPG_RANKS"
+"""Set by `epg train --ranks`, for launchers that say nothing of themselves."""
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", RANKS_ASKED_FOR)
 RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK")
 
 
@@ -28,4 +30,4 @@ def launched_rank() -> int:
 
 def _number(name: str, otherwise: int) -> int:
     text = os.environ.get(name, "")
-    return int(text) if text.isdigit() else otherwise
+    return int(text) if text.isdecimal() else otherwise

@@ -59,9 +59,12 @@ class InnerAdam:
         self._means = [torch.zeros_like(p) for p in self._parameters]
         self._squares = [torch.zeros_like(p) for p in self._parameters]
         self._steps = 0
+        self.broken = torch.zeros(agents.lifetimes, dtype=torch.bool, device=agents.device)
+        """[P] whose loss was not finite: such a loss can still have finite gradients"""
 
     def descend(self, loss: Tensor) -> None:
         """One step down the sum of the agents' losses [P]; what it does not touch stays."""
+        self.broken |= ~torch.isfinite(loss.detach())
         for parameter in self._parameters:
             parameter.grad = None
         loss.sum().backward()
@@ -91,7 +94,7 @@ def live(
     task: Task,
     mdps: Sequence[Mdp],
     fates: Fates,
-    loss: Loss,
+    loss: Loss | None,
     settings: Lifetime,
     policy: Tensor | None = None,
     reference: bool = False,
@@ -99,7 +102,8 @@ def live(
 ) -> Lived:
     """Raise P agents from birth, each in its own MDP by its own fate, and see what became of them.
 
-    mdps: P of them; loss: batched over P; policy: evolved initial policies [P, n], or None.
+    mdps: P of them; loss: batched over P, or None for agents that never learn; policy: evolved
+    initial policies [P, n], or None.
     """
     body = body_of(task, settings)
     environments = task.batch(mdps, [fate.rng(Stream.RESET) for fate in fates.each()], device)
@@ -111,11 +115,14 @@ def live(
     for _ in range(settings.updates):
         new, observation = act(agents, environments, observation, fates, settings.steps_per_update)
         experience = agents.remember(buffer, new)
-        learn(agents, adam, loss, experience, draw_minibatches(fates, settings))
+        if loss is not None:
+            learn(agents, adam, loss, experience, draw_minibatches(fates, settings))
         diary.note(agents, experience)
     final, steps, exploded = final_returns(agents, task, mdps, fates, settings.final_episodes)
+    for parameter in agents.trained():
+        adam.broken |= ~torch.isfinite(parameter.detach()).flatten(1).all(1)
     return Lived(
-        final_return=final.cpu().numpy(),
+        final_return=torch.where(adam.broken, torch.nan, final).cpu().numpy(),
         episode_returns=diary.episode_returns(),
         kl=diary.kl.cpu().numpy() / settings.updates,
         entropy=diary.entropy.cpu().numpy() / settings.updates,
@@ -210,14 +217,7 @@ def final_returns(
         if not alive.any():
             break
     mean = returns.view(lifetimes, episodes).mean(1)
-    broken = torch.zeros(lifetimes, dtype=torch.bool, device=device)
-    for parameter in agents.trained():
-        broken |= ~torch.isfinite(parameter.detach()).flatten(1).all(1)
-    return (
-        torch.where(broken, torch.nan, mean),
-        steps,
-        int(environments.failures.sum()),
-    )
+    return mean, steps, int(environments.failures.sum())
 
 
 class _Diary:

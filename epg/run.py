@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,19 +51,13 @@ class RunDirectory:
         """
         self.path = path
         self.config = config
-        self._refuse_others()
-        for folder in (path, path / "checkpoint", path / "log"):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(f"{folder}: {error.strerror}") from None
-        write_durably(path / "config.yaml", config.yaml().encode())
         self.journal = Journal(path / "journal.jsonl", config.hash())
+        self._refuse_others()
 
     def _refuse_others(self) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: a file, expected a run directory or none")
-        if not self.path.exists() or not any(self.path.iterdir()):
+        if not self.path.exists() or all(_is_unborn(file) for file in self.path.iterdir()):
             return
         if not (self.path / "config.yaml").exists():
             raise UserError(f"{self.path}: holds other files and no config.yaml; name a new --run")
@@ -72,6 +67,7 @@ class RunDirectory:
                 f"{self.path}: holds a run of another configuration "
                 f"({_first_difference(theirs, self.config)}); name a new --run"
             )
+        self.journal.refuse_others()
 
     @property
     def done(self) -> bool:
@@ -83,7 +79,14 @@ class RunDirectory:
         return finished >= self.config.evolution.generations
 
     def begin(self) -> None:
-        """Say that the run goes on."""
+        """Say that the run goes on, or make its directory; until here nothing is written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_durably(self.path / "config.yaml", self.config.yaml().encode())
+            for name in ("checkpoint", "log"):
+                (self.path / name).mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.path}: {error.strerror}") from None
         (self.path / "DONE").unlink(missing_ok=True)
 
     def finish(self, result: Mapping[str, Any]) -> None:
@@ -147,6 +150,8 @@ class RunDirectory:
         with open(self.path / "metrics.csv", "a", newline="") as file:
             writer = csv.DictWriter(file, METRICS, lineterminator="\n")
             writer.writerow({k: "" if row[k] is None else _plain(row[k]) for k in METRICS})
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def read_config(run: Path) -> Config:
@@ -159,6 +164,11 @@ def read_config(run: Path) -> Config:
     if not isinstance(data, dict):
         raise UserError(f"{path}: cannot be read (no keys and values)")
     return validate(data, str(path))
+
+
+def _is_unborn(file: Path) -> bool:
+    """Whether it was left by a start that was killed while it wrote the first file."""
+    return file.name.startswith(".config.yaml.")
 
 
 def _plain(value: float | None) -> str:

@@ -18,9 +18,9 @@ from epg.config import Config
 from epg.errors import UserError
 from epg.estimate import estimate
 from epg.evolution.shaping import SHAPINGS, pair_difference
-from epg.evolution.strategy import Strategy, cosine
 from epg.farm import Farm, mpi
 from epg.farm.serial import SerialFarm
+from epg.genome import Genome
 from epg.launch import launched_size
 from epg.log import open_log
 from epg.progress import Progress
@@ -37,6 +37,7 @@ def train(config: Config, run: str | Path, start_from: str | Path | None = None)
     Raises `UserError` for what a user can mend.
     """
     run = Path(run)
+    _check_device(config.device)
     if launched_size() == 1:
         nursery = Nursery(config)
         _evolve(nursery, SerialFarm(nursery), run, start_from)
@@ -59,8 +60,16 @@ def _evolve(nursery: Nursery, farm: Farm, run: Path, start_from: str | Path | No
     if start_from is not None:
         config = config.model_copy(update={"start_from": digest(start_from)})
     directory = RunDirectory(run, config)
-    open_log(run / "log", mpi.MASTER)
+    if directory.done:
+        print(f"{run}: all {config.evolution.generations} generations were done before")
+        return
     Training(config, nursery, farm, directory, phi).run()
+
+
+def _check_device(name: str) -> None:
+    kind, _, number = name.partition(":")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise UserError(f"device: found {name}, but torch sees {torch.cuda.device_count()} GPUs")
 
 
 def digest(path: str | Path) -> str:
@@ -72,16 +81,34 @@ def starting_phi(nursery: Nursery, start_from: str | Path | None) -> Tensor:
     """φ of generation 0: drawn, or that of a saved loss."""
     config, genome = nursery.config, nursery.genome
     if start_from is None:
+        if config.start_from is not None:
+            raise UserError(
+                f"start_from: found {config.start_from}; name that loss with --from instead"
+            )
         return genome.draw(config.seed, zero_output=config.evolution.start == "residual")
     artifact = load(start_from)
-    if artifact.genome.shapes != genome.shapes:
-        ours, theirs = genome.shapes, artifact.genome.shapes
-        name = next(n for n in {**ours, **theirs} if ours.get(n) != theirs.get(n))
-        raise UserError(
-            f"{start_from}: does not fit task {config.task} with this configuration: {name} is "
-            f"{theirs.get(name, 'not there')}, needed {ours.get(name, 'none')}"
-        )
+    ours, theirs = _traits(genome), _traits(artifact.genome)
+    for name in {**ours, **theirs}:
+        if ours.get(name) != theirs.get(name):
+            raise UserError(
+                f"{start_from}: does not fit task {config.task} with this configuration: "
+                f"its {name} is {theirs.get(name)}, needed {ours.get(name)}"
+            )
     return artifact.phi
+
+
+def _traits(genome: Genome) -> dict[str, object]:
+    """All in which two losses must agree to be the same function of φ."""
+    body = genome.architecture.body
+    return {
+        "observation size": body.observation_size,
+        "action size": body.action_size,
+        "discrete": body.discrete,
+        "memory": body.memory,
+        "inputs": genome.architecture.inputs,
+        "evolve_policy_init": genome.with_policy,
+        **genome.shapes,
+    }
 
 
 class Training:
@@ -94,6 +121,8 @@ class Training:
         self.nursery = nursery
         self.farm = farm
         self.directory = directory
+        from epg.evolution.strategy import Strategy  # takes seconds; workers do without
+
         self.strategy = Strategy(config.evolution, phi)
         self.generation = 0
         self.totals: dict[str, float] = {
@@ -104,15 +133,14 @@ class Training:
     def run(self) -> None:
         """From where the directory stands to the last generation."""
         directory, total = self.directory, self.config.evolution.generations
-        if directory.done:
-            print(f"{directory.path}: all {total} generations were done before")
-            return
         self._resume()
         directory.begin()
+        open_log(directory.path / "log", mpi.MASTER)
         directory.say("running", self.generation)
         directory.start_metrics(self.generation)
         events = Events(directory.path, self.generation)
-        estimate(self.nursery, self.farm.workers, self.generation).show()
+        if self.generation < total:
+            estimate(self.nursery, self.farm.workers, self.generation).show()
         try:
             with Progress(total, self.generation, self._generation_steps()) as progress:
                 while self.generation < total:
@@ -131,12 +159,13 @@ class Training:
         finally:
             events.close()
         self._keep_best(final)
+        self._save(self.generation)  # whoever adds generations knows of the best so far
         best, generation = self.totals["best_validation"], int(self.totals["best_generation"])
         directory.finish(
-            {"generations": total, "validation": final, "best_validation": best,
+            {"generations": self.generation, "validation": final, "best_validation": best,
              "best_generation": generation}
         )  # fmt: skip
-        directory.say("done", total)
+        directory.say("done", self.generation)
         print(
             f"done: {directory.path / 'best.safetensors'} (generation {generation}, "
             f"validation {best:.6g}; the newest φ {final:.6g})",
@@ -163,6 +192,8 @@ class Training:
 
     def _live_generation(self, progress: Progress) -> dict[str, float | None]:
         """One generation: ask, farm out, tell. Its row of metrics."""
+        from epg.evolution.strategy import cosine
+
         config, evolution, started = self.config, self.config.evolution, time.perf_counter()
         center = self._center()
         purposes = [Purpose.TRAINING]
@@ -210,7 +241,6 @@ class Training:
     def _validate(self, center: Center, progress: Progress) -> float:
         """The mean final return of φ itself."""
         came = self._gather(center, [Purpose.VALIDATION], progress)
-        self._count(came)
         return mean_return(came[Purpose.VALIDATION])
 
     def _gather(

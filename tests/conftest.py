@@ -1,5 +1,160 @@
-"""What all tests share: one thread, as in every worker, so that numbers can be compared bitwise."""
+"""A tiny configuration, real processes to run it in, and one finished run for all to look at.
 
+Tests have one thread, as every worker has, so that numbers can be compared bitwise.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 torch.set_num_threads(1)
+
+TINY = """\
+task: point-goal
+alpha: {start: 0.5, end: 0.0, generations: 1}
+lifetime:
+  {updates: 2, steps_per_update: 32, buffer: 64, minibatch: 16, hidden: [8], memory: 4,
+   final_episodes: 1}
+evolution: {generations: 3, pairs: 4}
+validation: {every: 2, lifetimes: 2}
+farm: {chunk: 2}
+"""
+SECONDS = 120
+"""After which a process hangs."""
+
+BECOME_EPG = """\
+import os, runpy, sys
+os.chdir(folder)
+os.environ.update(environment)
+for descriptor, file in ((1, "out"), (2, "err")):
+    os.dup2(os.open(said + file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+sys.argv = ["epg", *arguments]
+exec(before)
+runpy.run_module("epg", run_name="__main__", alter_sys=True)
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a process said, and its exit code; that of a killed one is negative."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def epg(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Said]:
+    """`epg(argument, …, folder=…)`: `python -m epg argument …` in a process of its own.
+
+    The processes fork from one in which the imports are done already. `before` is Python code to
+    run first, `environment` joins the environment.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["pytest", "epg.train", "epg.evolution.strategy", "epg.metatest.evaluate"]
+    )
+
+    def run(
+        *arguments: str | Path,
+        folder: Path,
+        before: str = "",
+        environment: dict[str, str] | None = None,
+    ) -> Said:
+        said = tmp_path_factory.mktemp("said")
+        names = {
+            "arguments": [str(a) for a in arguments],
+            "folder": str(folder),
+            "said": f"{said}{os.sep}",
+            "before": before,
+            "environment": environment or {},
+        }
+        process = context.Process(target=exec, args=(BECOME_EPG, names))
+        process.start()
+        process.join(SECONDS)
+        assert process.exitcode is not None, "it hangs"
+        return Said(process.exitcode, (said / "out").read_text(), (said / "err").read_text())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., Said]:
+    """`command("python", argument, …, folder=…)` with the environment's own Python and mpirun."""
+
+    def run(*arguments: str | Path, folder: Path) -> Said:
+        here = Path(sys.executable).parent
+        path = f"{here}{os.pathsep}{os.environ['PATH']}"
+        process = subprocess.run(
+            [str(a) for a in arguments], cwd=folder, env=os.environ | {"PATH": path},
+            capture_output=True, text=True, timeout=SECONDS, check=False,
+        )  # fmt: skip
+        return Said(process.returncode, process.stdout, process.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration whose run takes a second."""
+    path = tmp_path_factory.mktemp("configs") / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished(
+    epg: Callable[..., Said], tiny: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """The run directory of `tiny`, lived undisturbed in one process. Nobody changes it."""
+    folder = tmp_path_factory.mktemp("finished")
+    said = epg("train", tiny, "--run", "run", folder=folder)
+    assert (said.code, said.err) == (0, "")
+    before = _contents(folder)
+    yield folder / "run"
+    assert _contents(folder) == before
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """`contents(folder)`: the bytes of all files below, by name; of none if there is no folder."""
+    return _contents
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="session")
+def tensors() -> Callable[[Path], dict[str, bytes]]:
+    """`tensors(file)`: the bytes of the tensors in a safetensors file, by name."""
+
+    def read(file: Path) -> dict[str, bytes]:
+        named: dict[str, Tensor] = load_file(file)
+        return {name: tensor.numpy().tobytes() for name, tensor in named.items()}
+
+    return read
+
+
+@pytest.fixture
+def wrote(tmp_path: Path) -> Callable[[str, Any], Path]:
+    """`wrote(name, text or bytes)`: a new file."""
+
+    def write(name: str, what: str | bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(what if isinstance(what, bytes) else what.encode())
+        return path
+
+    return write

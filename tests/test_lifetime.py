@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 from probes import (
-    Choose, Follow, ForEver, OneStep, TwoSteps, fates_of, grow, half_ppo, learned_loss, mdps_of,
+    Choose,
+    Follow,
+    ForEver,
+    OneStep,
+    TwoSteps,
+    fates_of,
+    grow,
+    half_ppo,
+    learned_loss,
+    mdps_of,
     values_at,
 )  # fmt: skip
 

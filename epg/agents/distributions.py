@@ -112,7 +112,7 @@ class Categorical:
         return rng.random(shape, dtype=np.float32)
 
     def sample(self, outputs: Tensor, noise: Tensor) -> Tensor:
-        above = torch.exp(outputs).cumsum(-1) < noise.unsqueeze(-1)
+        above = torch.exp(outputs).cumsum(-1) <= noise.unsqueeze(-1)
         return above.sum(-1).clamp(max=self.action_size - 1)
 
 

@@ -60,9 +60,9 @@ class Strategy:
     def step(self, generation: int, candidates: np.ndarray, weights: np.ndarray) -> None:
         """Move φ: candidates [n, 2, size] as they were evaluated, weights [n, 2] of their fitness.
 
-        Where all weights are 0 nothing moves, momentum and decay included.
+        Where no pair prefers a sign nothing moves, momentum and decay included.
         """
-        if not weights.any():
+        if (weights[:, 0] == weights[:, 1]).all():
             return
         sigma = self.settings.sigma.at(generation)
         rate = self.settings.learning_rate.at(generation)

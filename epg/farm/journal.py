@@ -22,15 +22,27 @@ class Journal:
         self._path = path
         self._header = json.dumps({"journal": 1, "config": config_hash}) + "\n"
 
+    def refuse_others(self) -> None:
+        """Raise `UserError` if it belongs to another configuration; change nothing."""
+        header = self._header.encode()
+        try:
+            with open(self._path, "rb") as file:
+                found = file.read(len(header))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UserError(f"{self._path}: {error.strerror}") from None
+        if found != header:
+            raise UserError(f"{self._path}: a journal of another configuration")
+
     def read(self, generation: int) -> list[Returns]:
         """What is there of a generation. A torn last line is dropped, for good."""
+        self.refuse_others()
         if not self._path.exists():
             self.clear()
             return []
         lines = self._path.read_bytes().split(b"\n")
         whole, torn = lines[:-1], lines[-1]
-        if not whole or whole[0] + b"\n" != self._header.encode():
-            raise UserError(f"{self._path}: a journal of another configuration")
         if torn:
             write_durably(self._path, b"\n".join(whole) + b"\n")
         found = [_parse(line) for line in whole[1:]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,14 +128,8 @@ def evaluate(
     Raises `UserError` for what a user can mend.
     """
     paths = [losses] if isinstance(losses, str | Path) else list(losses)
-    unknown = [name for name in baselines if name not in BASELINES]
-    if unknown:
-        raise UserError(f"baseline {unknown[0]!r} is unknown; allowed: {', '.join(BASELINES)}")
-    the_task = tasks.make(task)
-    artifacts = [load(path) for path in paths]
-    configs = [validate(a.config, str(p)) for a, p in zip(artifacts, paths, strict=True)]
-    for path, artifact in zip(paths, artifacts, strict=True):
-        check_fit(str(path), artifact, the_task, hidden)
+    _check_numbers(lifetimes, updates, hidden, alpha, seed)
+    the_task, artifacts, configs = check(paths, task, hidden, baselines, out)
     torch.set_num_threads(configs[0].threads)
     changes: dict[str, Any] = {"updates": updates or configs[0].lifetime.updates}
     if hidden is not None:
@@ -152,6 +147,50 @@ def evaluate(
     result = Evaluation(task, seed, changes["updates"], tuple(scores), Path(out))
     _write(result)
     return result
+
+
+def check(
+    paths: Sequence[str | Path],
+    task: str,
+    hidden: Sequence[int] | None,
+    baselines: Sequence[str],
+    out: str | Path,
+) -> tuple[Task, list[Artifact], list[Config]]:
+    """The task, and the losses with their configurations, if they can be evaluated together."""
+    unknown = [name for name in baselines if name not in BASELINES]
+    if unknown:
+        raise UserError(f"baseline {unknown[0]!r} is unknown; allowed: {', '.join(BASELINES)}")
+    the_task = tasks.make(task)
+    if not paths:
+        raise UserError("losses: found none, expected at least one")
+    artifacts = [load(path) for path in paths]
+    configs = [validate(a.config, str(p)) for a, p in zip(artifacts, paths, strict=True)]
+    for path, artifact, config in zip(paths, artifacts, configs, strict=True):
+        check_fit(str(path), artifact, the_task, hidden)
+        ours, first = (c.lifetime.steps_per_update for c in (config, configs[0]))
+        if ours != first:
+            raise UserError(
+                f"{path}: updates every {ours} steps, {paths[0]} every {first}; "
+                "evaluate them apart, at equal steps"
+            )
+    if Path(out).exists() and not Path(out).is_dir():
+        raise UserError(f"{out}: a file, expected a folder or none")
+    return the_task, artifacts, configs
+
+
+def _check_numbers(
+    lifetimes: int, updates: int | None, hidden: Sequence[int] | None, alpha: float | None,
+    seed: int,
+) -> None:  # fmt: skip
+    for name, found, fits, allowed in (
+        ("lifetimes", lifetimes, lifetimes >= 1, "at least 1"),
+        ("updates", updates, updates is None or updates >= 1, "at least 1"),
+        ("hidden", hidden, hidden is None or (hidden and min(hidden) >= 1), "sizes as (64, 64)"),
+        ("alpha", alpha, alpha is None or 0 <= alpha <= 1, "0 to 1"),
+        ("seed", seed, seed >= 0, "at least 0"),
+    ):
+        if not fits:
+            raise UserError(f"{name}: found {found}, allowed: {allowed}")
 
 
 def check_fit(path: str, artifact: Artifact, task: Task, hidden: Sequence[int] | None) -> None:
@@ -194,12 +233,8 @@ def _raise_with_loss(
 
 def _raise_baseline(name: str, task: Task, life: Lifetime, lifetimes: int, seed: int) -> Score:
     if name == "random":
-        still = _with(life, {"learning_rate": 1e-30})
-        about = "agents as they are born"
-        lived = raise_agents(
-            task, lambda _: ppo_of(life), still, lifetimes, seed, Purpose.EVALUATION
-        )
-        return Score(name, about, lived, life.steps_per_update)
+        lived = raise_agents(task, lambda _: None, life, lifetimes, seed, Purpose.EVALUATION)
+        return Score(name, "agents as they are born", lived, life.steps_per_update)
     tuned, exact = tuned_ppo(task.name, life)
     about = _settings(tuned)
     if not exact:
@@ -225,7 +260,9 @@ def _names(paths: Sequence[str | Path]) -> list[str]:
     """What to call the losses: as much of their paths as tells them apart."""
     if len(paths) == 1:
         return ["learned loss"]
-    return [str(Path(path).with_suffix("")) for path in paths]
+    whole = [Path(path).resolve().with_suffix("") for path in paths]
+    shared = os.path.commonpath([path.parent for path in whole])
+    return [str(path.relative_to(shared)) for path in whole]
 
 
 def _settings(life: Lifetime) -> str:

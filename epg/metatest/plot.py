@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from epg.files import write_durably
 
 
 def plot_curves(
@@ -34,7 +37,9 @@ def plot_curves(
     axes.set(title=title, xlabel="environment steps of a lifetime", ylabel="return of an episode")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    write_durably(path, image.getvalue())
 
 
 def carry_forward(returns: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ BATCH = 64
 
 def raise_agents(
     task: Task,
-    loss: Callable[[int], Loss],
+    loss: Callable[[int], Loss | None],
     settings: Lifetime,
     lifetimes: int,
     seed: int,
@@ -30,7 +30,8 @@ def raise_agents(
 ) -> Lived:
     """`lifetimes` lives with one loss. Lifetime i has the same MDP and chance for every loss.
 
-    loss: makes the loss for a batch of P agents; policy: an evolved initial policy [n], or None.
+    loss: makes the loss for a batch of P agents (None: they never learn); policy: an evolved
+    initial policy [n], or None.
     """
     parts = []
     for first in range(0, lifetimes, BATCH):

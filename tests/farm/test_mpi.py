@@ -1,0 +1,73 @@
+"""The farm over a real MPI: the same numbers on any number of ranks, and a quick end of all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+Run = Callable[..., object]
+FAILING = """\
+from mpi4py import MPI
+
+from epg.chunk import Nursery
+from epg.cli import main
+
+raise_chunk = Nursery.raise_chunk
+
+
+def fail_on_rank_2(nursery, center, chunk):
+    if MPI.COMM_WORLD.rank == 2 and center.generation == 1:
+        raise ZeroDivisionError("on rank 2")
+    return raise_chunk(nursery, center, chunk)
+
+
+Nursery.raise_chunk = fail_on_rank_2
+main()
+"""
+
+
+def came_to_the_same(run: Path, finished: Path, tensors: Run) -> bool:
+    names = ("loss.safetensors", "best.safetensors")
+    return all(tensors(run / name) == tensors(finished / name) for name in names)
+
+
+def test_two_ranks_come_to_what_one_process_does(
+    command: Run, tiny: Path, finished: Path, tmp_path: Path, tensors: Run
+) -> None:
+    """Three generations, started by `--ranks`, with chunks of one pair instead of two."""
+    arguments = ("train", tiny, "--run", "run", "farm.chunk=1", "--ranks", 2)
+    said = command("python", "-m", "epg", *arguments, folder=tmp_path)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.count("to do: 3 generations") == 1 and "on 1 worker " in said.out
+    assert came_to_the_same(tmp_path / "run", finished, tensors)
+    logs = sorted(path.name for path in (tmp_path / "run" / "log").iterdir())
+    assert logs == ["rank-0.log", "rank-1.log"]
+
+
+def test_four_ranks_come_to_what_one_process_does(
+    command: Run, tiny: Path, finished: Path, tmp_path: Path, tensors: Run
+) -> None:
+    """With chunks of three pairs: the last one is smaller."""
+    arguments = ("train", tiny, "--run", "run", "farm.chunk=3")
+    said = command("mpirun", "-n", 4, "python", "-m", "epg", *arguments, folder=tmp_path)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.count("done: ") == 1 and "on 3 workers" in said.out
+    assert came_to_the_same(tmp_path / "run", finished, tensors)
+    (tmp_path / "run" / "DONE").read_text()
+
+
+def test_a_worker_that_fails_ends_the_job_and_nothing_is_lost(
+    command: Run, epg: Run, tiny: Path, finished: Path, tmp_path: Path, tensors: Run
+) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    arguments = ("train", tiny, "--run", "run", "farm.chunk=1")
+    started = time.monotonic()
+    said = command("mpirun", "-n", 3, "python", "failing.py", *arguments, folder=tmp_path)
+    assert time.monotonic() - started < 60
+    assert said.code not in (0, 2)
+    assert "ZeroDivisionError: on rank 2" in said.err
+    assert "ZeroDivisionError" in (tmp_path / "run" / "log" / "rank-2.log").read_text()
+    assert not (tmp_path / "run" / "DONE").exists()
+    assert epg(*arguments, folder=tmp_path).code == 0
+    assert came_to_the_same(tmp_path / "run", finished, tensors)

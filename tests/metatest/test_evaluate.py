@@ -1,0 +1,169 @@
+"""Evaluation: held-out MDPs, equal terms for every method, and results that are the same twice."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import epg
+from epg import artifact, tasks
+from epg.chunk import draw_mdp
+from epg.errors import UserError
+from epg.metatest.evaluate import Evaluation
+from epg.seeds import Fate, Purpose
+
+LIFETIMES = 4
+
+
+@pytest.fixture(scope="module")
+def loss(finished: Path) -> Path:
+    return finished / "best.safetensors"
+
+
+@pytest.fixture(scope="module")
+def strong(loss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A loss with another φ, another α, and agents that learn fast."""
+    found = artifact.load(loss)
+    config = found.config | {"lifetime": found.config["lifetime"] | {"learning_rate": 0.3}}
+    path = tmp_path_factory.mktemp("strong") / "best.safetensors"
+    replace(found, phi=found.phi * 3, alpha=0.75, config=config).save(path)
+    return path
+
+
+def returns(result: Evaluation) -> dict[str, list[float]]:
+    return {score.method: score.returns.tolist() for score in result.scores}
+
+
+def evaluate(loss: object, out: Path, **changes: object) -> Evaluation:
+    settings = {"task": "point-goal", "lifetimes": LIFETIMES, "out": out, **changes}
+    result: Evaluation = epg.evaluate(loss, **settings)
+    return result
+
+
+def test_the_same_seed_has_the_same_numbers_and_another_has_not(loss: Path, tmp_path: Path) -> None:
+    once, again = evaluate(loss, tmp_path / "a"), evaluate(str(loss), tmp_path / "b")
+    assert returns(once) == returns(again)
+    assert (tmp_path / "a" / "point-goal.json").read_bytes() == (
+        tmp_path / "b" / "point-goal.json"
+    ).read_bytes()
+    other = returns(evaluate(loss, tmp_path / "a", seed=1))
+    assert all(other[name] != values for name, values in returns(once).items())
+
+
+def test_what_is_written_is_what_is_told(loss: Path, tmp_path: Path) -> None:
+    result = evaluate(loss, tmp_path, baselines=("ppo", "random"))
+    written = json.loads((tmp_path / "point-goal.json").read_text())
+    assert written == result.plain()
+    assert [s["method"] for s in written["scores"]] == ["learned loss", "ppo", "random"]
+    for score in written["scores"]:
+        assert len(score["returns"]) == LIFETIMES and np.isfinite(score["returns"]).all()
+        assert score["environment_steps_per_lifetime"] == 2 * 32
+        (row,) = (r for r in result.table().splitlines() if r.startswith(score["method"] + " "))
+        mean, iqm = score["final_return"]["mean"], score["final_return"]["iqm"]
+        assert mean["low"] <= mean["value"] <= mean["high"]
+        assert mean["value"] == pytest.approx(np.mean(score["returns"]))
+        for interval in (mean, iqm):
+            assert f"{interval['value']:.4g} [{interval['low']:.4g}, {interval['high']:.4g}]" in row
+
+
+def test_the_picture_is_a_png_of_some_size(loss: Path, tmp_path: Path) -> None:
+    evaluate(loss, tmp_path)
+    png = (tmp_path / "point-goal.png").read_bytes()
+    assert png.startswith(b"\x89PNG\r\n\x1a\n") and png.endswith(b"IEND\xaeB`\x82")
+    width, height = struct.unpack(">II", png[16:24])
+    assert width >= 600 and height >= 400
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["point-goal.json", "point-goal.png"]
+
+
+def test_no_mdp_of_the_training_is_met_again() -> None:
+    task = tasks.make("random-cart-pole")
+
+    def drawn(purpose: Purpose) -> set[float]:
+        fates = (Fate(0, purpose, generation, i) for generation in range(4) for i in range(50))
+        return {draw_mdp(task, fate)["force"] for fate in fates}
+
+    held_out = {draw_mdp(task, Fate(0, Purpose.EVALUATION, 0, i))["force"] for i in range(200)}
+    assert len(held_out) == 200
+    for purpose in (Purpose.TRAINING, Purpose.VALIDATION, Purpose.TUNING):
+        assert not held_out & drawn(purpose)
+
+
+def test_alpha_is_the_losses_unless_told_otherwise(strong: Path, tmp_path: Path) -> None:
+    default = evaluate(strong, tmp_path)
+    assert "α 0.75" in default.table()
+    learned = returns(default)["learned loss"]
+    assert returns(evaluate(strong, tmp_path, alpha=0.75))["learned loss"] == learned
+    assert returns(evaluate(strong, tmp_path, alpha=0.0))["learned loss"] != learned
+
+
+def test_with_alpha_1_a_loss_is_ppo(loss: Path, tmp_path: Path) -> None:
+    """The same MDPs, agents at birth and chance; point-goal's PPO has no tuned settings."""
+    result = returns(evaluate(loss, tmp_path, alpha=1.0))
+    assert result["learned loss"] == result["ppo"]
+
+
+def test_lifetimes_do_not_depend_on_how_many_there_are(loss: Path, tmp_path: Path) -> None:
+    few, more = returns(evaluate(loss, tmp_path)), returns(evaluate(loss, tmp_path, lifetimes=6))
+    assert all(more[name][:LIFETIMES] == pytest.approx(few[name], rel=1e-6) for name in few)
+
+
+def test_several_losses(loss: Path, strong: Path, tmp_path: Path) -> None:
+    result = returns(evaluate([loss, strong], tmp_path, baselines=()))
+    assert len(result) == 2
+    first, second = result
+    assert first != second and all(len(name) < len(str(loss)) for name in result)
+    assert result[first] == returns(evaluate(loss, tmp_path))["learned loss"]
+    assert result[first] != result[second]
+
+
+def test_longer_lives_and_other_sizes(strong: Path, tmp_path: Path) -> None:
+    trained = evaluate(strong, tmp_path)
+    longer = evaluate(strong, tmp_path, updates=5)
+    assert longer.updates == 5 and longer.scores[0].lived.episode_returns.shape == (LIFETIMES, 5)
+    assert returns(longer) != returns(trained)
+    wider = evaluate(strong, tmp_path, hidden=(16, 4))
+    assert returns(wider)["learned loss"] != returns(trained)["learned loss"]
+
+
+def test_a_lifetime_that_failed_counts_as_the_worst(strong: Path, tmp_path: Path) -> None:
+    score = evaluate(strong, tmp_path).scores[0]
+    broken = score.lived.final_return.copy()
+    broken[1] = np.nan
+    score = replace(score, lived=replace(score.lived, final_return=broken))
+    assert score.failures == 1 and score.returns[1] == np.nanmin(broken)
+    assert score.plain()["failures"] == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lifetimes": 0}, {"updates": 0}, {"hidden": ()}, {"hidden": (8, -1)}, {"alpha": 1.5},
+        {"alpha": float("nan")}, {"seed": -1},
+    ],
+)  # fmt: skip
+def test_impossible_numbers_are_refused(
+    loss: Path, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    with pytest.raises(UserError, match=f"^{next(iter(changes))}: found .*, allowed: "):
+        evaluate(loss, tmp_path / "out", **changes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_losses_with_unequal_steps_are_refused(loss: Path, tmp_path: Path) -> None:
+    found = artifact.load(loss)
+    config = found.config | {"lifetime": found.config["lifetime"] | {"steps_per_update": 64}}
+    other = tmp_path / "other.safetensors"
+    replace(found, config=config).save(other)
+    with pytest.raises(UserError, match=r"every 64 steps, .* every 32"):
+        evaluate([loss, other], tmp_path / "out")
+
+
+def test_threads_are_those_of_the_training(loss: Path, tmp_path: Path) -> None:
+    evaluate(loss, tmp_path)
+    assert torch.get_num_threads() == 1

@@ -1,0 +1,23 @@
+"""Learning curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from epg.metatest.plot import carry_forward, plot_curves
+
+NAN = np.nan
+
+
+def test_an_episode_counts_until_the_next_one_ends() -> None:
+    returns = np.array([[NAN, 1.0, NAN, NAN, 2.0], [3.0, NAN, NAN, 4.0, NAN]])
+    expected = [[NAN, 1.0, 1.0, 1.0, 2.0], [3.0, 3.0, 3.0, 4.0, 4.0]]
+    np.testing.assert_array_equal(carry_forward(returns), expected)
+
+
+def test_curves_with_gaps_are_a_picture(tmp_path: Path) -> None:
+    curves = {"a": np.array([[NAN, 1.0], [2.0, NAN]]), "b": np.full((2, 2), NAN)}
+    plot_curves(tmp_path / "a.png", "title", curves, 64)
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")

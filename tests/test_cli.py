@@ -1,0 +1,219 @@
+"""The command line from outside: exit codes, one line for a mistake, nothing touched by it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import epg as package
+
+Run = Callable[..., object]
+COMMANDS = ("train", "evaluate", "tune", "tasks")
+
+
+def refused(said: object, *told: str) -> None:
+    """Exit code 2, one line on stderr with all that it must tell, nothing on stdout."""
+    assert said.code == 2, said
+    assert said.out == ""
+    assert said.err.startswith("epg: ") and said.err.count("\n") == 1 and said.err.endswith("\n")
+    for words in told:
+        assert words in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "epg --help"),
+        (["trian"], "'trian'"),
+        (["train"], "config"),
+        (["train", "a.yaml", "--runs", "x"], "--runs"),
+        (["train", "a.yaml", "--ranks", "1"], "--ranks"),
+        (["train", "a.yaml", "--ranks", "two"], "--ranks"),
+        (["evaluate", "a.safetensors"], "task"),
+        (["evaluate", "a", "--task", "x", "--lifetimes", "-3"], "--lifetimes"),
+        (["evaluate", "a", "--task", "x", "--alpha", "2"], "--alpha"),
+    ],
+)
+def test_wrong_usage(command: Run, tmp_path: Path, arguments: list[str], told: str) -> None:
+    refused(command("python", "-m", "epg", *arguments, folder=tmp_path), told)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_has_an_example_for_every_command(command: Run, tmp_path: Path) -> None:
+    said = command("epg", "--help", folder=tmp_path)
+    assert said.code == 0 and all(name in said.out for name in COMMANDS)
+    for name in COMMANDS:
+        said = command("epg", name, "--help", folder=tmp_path)
+        assert said.code == 0 and f"Example: epg {name}" in said.out
+
+
+def test_version(command: Run, tmp_path: Path) -> None:
+    said = command("epg", "--version", folder=tmp_path)
+    assert (said.code, said.out) == (0, f"epg {package.__version__}\n")
+
+
+def test_tasks(epg: Run, tmp_path: Path) -> None:
+    said = epg("tasks", "--json", folder=tmp_path)
+    assert (said.code, said.err) == (0, "")
+    *text, last = said.out.splitlines()
+    tasks = {task["name"]: task for task in json.loads(last)["tasks"]}
+    assert set(tasks) >= {"cart-pole", "random-cart-pole", "point-goal", "dir-hopper"}
+    assert all(any(line.startswith(f"{name}:") for line in text) for name in tasks)
+    cart_pole = tasks["random-cart-pole"]
+    assert (cart_pole["observation_size"], cart_pole["action_size"]) == (4, 1)
+    assert not cart_pole["discrete"] and cart_pole["horizon"] == 200
+    assert {"name": "force", "low": 5.0, "high": 15.0, "unit": "N", "note": ""} in cart_pole[
+        "varied"
+    ]
+
+
+# What `epg train` refuses
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny: Path, finished: Path) -> Path:
+    """A folder with tiny.yaml, a finished run, and files that are no losses."""
+    shutil.copy(tiny, tmp_path / "tiny.yaml")
+    shutil.copytree(finished, tmp_path / "run")
+    loss = (finished / "loss.safetensors").read_bytes()
+    broken = bytearray(loss)
+    broken[-7] ^= 1
+    (tmp_path / "flipped.safetensors").write_bytes(broken)
+    (tmp_path / "cut.safetensors").write_bytes(loss[:-100])
+    (tmp_path / "text.safetensors").write_text("not a loss at all\n")
+    (tmp_path / "empty.safetensors").touch()
+    save_file({"weight": torch.zeros(3)}, tmp_path / "foreign.safetensors")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("years of work")
+    (tmp_path / "typo.yaml").write_text("task: point-goal\nevolution: {pair: 3}\n")
+    (tmp_path / "empty.yaml").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["typo.yaml"], ["typo.yaml", "'evolution.pair'", "did you mean 'pairs'"]),
+        (["empty.yaml"], ["empty.yaml: empty"]),
+        (["none.yaml"], ["none.yaml: No such file"]),
+        (["tiny.yaml", "lifetime.minibatch=24"], ["steps_per_update (32)", "minibatch (24)"]),
+        (["tiny.yaml", "task=pointgoal"], ["tiny.yaml", "did you mean point-goal"]),
+        (["tiny.yaml", "device=cuda:99"], ["device", "cuda:99"]),
+        (["tiny.yaml", "seed=1", "--run", "run"], ["run: ", "seed: there 0, here 1", "--run"]),
+        (["tiny.yaml", "--run", "text.safetensors"], ["text.safetensors: a file"]),
+        (["tiny.yaml", "--run", "text.safetensors/run"], ["text.safetensors/run: Not a dir"]),
+        (["tiny.yaml", "--run", "other"], ["other: holds other files"]),
+        (["tiny.yaml", "start_from=abc"], ["start_from", "abc", "--from"]),
+        (["tiny.yaml", "--from", "none"], ["none: no such loss"]),
+        (["tiny.yaml", "--from", "cut.safetensors"], ["cut.safetensors", "truncated"]),
+        (["tiny.yaml", "--from", "empty.safetensors"], ["empty.safetensors"]),
+        (["tiny.yaml", "--from", "text.safetensors"], ["text.safetensors", "not a loss file"]),
+        (["tiny.yaml", "--from", "foreign.safetensors"], ["foreign.safetensors", "epg"]),
+        (["tiny.yaml", "--from", "flipped.safetensors"], ["flipped.safetensors", "checksum"]),
+        (
+            ["tiny.yaml", "task=random-cart-pole", "--from", "run/loss.safetensors"],
+            ["run/loss.safetensors: does not fit task random-cart-pole", "size is 2, needed 4"],
+        ),
+        (
+            ["tiny.yaml", "lifetime.memory=5", "--from", "run/loss.safetensors"],
+            ["run/loss.safetensors", "memory is 4, needed 5"],
+        ),
+    ],
+)
+def test_train_refuses(
+    epg: Run, place: Path, contents: Run, arguments: list[str], told: list[str]
+) -> None:
+    before = contents(place)
+    refused(epg("train", *arguments, folder=place), *told)
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_launcher_that_is_not_of_this_mpi(
+    epg: Run, place: Path, contents: Run, rank: int
+) -> None:
+    before = contents(place)
+    launched = {"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": str(rank)}
+    said = epg("train", "tiny.yaml", "--run", "new", folder=place, environment=launched)
+    if rank == 0:
+        refused(said, "started 3 ranks", "MPI sees 1", "mpirun", "do not belong together")
+    else:
+        assert (said.code, said.out, said.err) == (2, "", "")
+    assert contents(place) == before
+
+
+def test_a_mistake_is_said_once_and_not_once_per_rank(
+    command: Run, place: Path, contents: Run
+) -> None:
+    before = contents(place)
+    for arguments, told in (
+        (["train", "tiny.yaml", "--run"], "--run"),
+        (["train", "typo.yaml"], "'evolution.pair'"),
+        (["train", "tiny.yaml", "seed=1", "--run", "run"], "seed: there 0, here 1"),
+    ):
+        said = command("mpirun", "-n", "3", "python", "-m", "epg", *arguments, folder=place)
+        refused(said, told)
+    assert contents(place) == before
+
+
+# What `epg evaluate` refuses
+
+
+@pytest.fixture(scope="module")
+def with_policy(epg: Run, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A loss that was evolved together with the policy's initialisation."""
+    folder = tmp_path_factory.mktemp("with-policy")
+    more = ("evolution.evolve_policy_init=true", "evolution.generations=1")
+    said = epg("train", tiny, "--run", "run", *more, folder=folder)
+    assert (said.code, said.err) == (0, "")
+    return folder / "run" / "loss.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["none"], ["none: no such loss"]),
+        (["text.safetensors"], ["text.safetensors"]),
+        (["flipped.safetensors"], ["flipped.safetensors", "checksum"]),
+        (["run/loss.safetensors", "--task", "cart-pole"], ["size is 2, the task's 4"]),
+        (["run/loss.safetensors", "--task", "pole"], ["'pole'", "allowed: cart-pole"]),
+        (["run/loss.safetensors", "--baselines", "ppo,a2c"], ["'a2c'", "allowed: ppo, random"]),
+        (["run/loss.safetensors", "--hidden", "8;8"], ["--hidden", "'8;8'", "64,64"]),
+        (["run/loss.safetensors", "--hidden", "²"], ["--hidden"]),
+        (["run/loss.safetensors", "--alpha", "nan"], ["--alpha"]),
+        (["run/loss.safetensors", "--out", "tiny.yaml"], ["tiny.yaml: a file"]),
+    ],
+)
+def test_evaluate_refuses(
+    epg: Run, place: Path, contents: Run, arguments: list[str], told: list[str]
+) -> None:
+    before = contents(place)
+    # The first task is in order: that of the second is noticed before anything is lived.
+    refused(epg("evaluate", "--task", "point-goal", *arguments, folder=place), *told)
+    assert contents(place) == before
+
+
+def test_evaluate_refuses_other_sizes_for_an_evolved_policy(
+    epg: Run, with_policy: Path, tmp_path: Path
+) -> None:
+    arguments = ("evaluate", with_policy, "--task", "point-goal", "--lifetimes", 2)
+    refused(epg(*arguments, "--hidden", "8,8", folder=tmp_path), "layers 8", "--hidden 8,8")
+    assert list(tmp_path.iterdir()) == []
+    assert epg(*arguments, "--hidden", "8", folder=tmp_path).code == 0
+
+
+def test_evaluate_says_and_writes_what_came_out(epg: Run, finished: Path, tmp_path: Path) -> None:
+    said = epg(
+        "evaluate", finished / "best.safetensors", "--task", "point-goal", "--lifetimes", 3,
+        "--json", "--out", "out", folder=tmp_path,
+    )  # fmt: skip
+    assert (said.code, said.err) == (0, "")
+    told = json.loads(said.out.splitlines()[-1])["tasks"]
+    assert told == [json.loads((tmp_path / "out" / "point-goal.json").read_text())]
+    assert "learned loss" in said.out and "ppo" in said.out and "out/point-goal.png" in said.out

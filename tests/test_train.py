@@ -1,0 +1,191 @@
+"""Training end to end, and going on after every kind of interruption, bit by bit the same."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from epg import artifact
+from epg.config import load
+from epg.train import train
+
+Run = Callable[..., object]
+TIMED = ("core_seconds", "steps_per_second")
+KILLED = -signal.SIGKILL
+KILL = """\
+import os, signal
+fsync, done = os.fsync, []
+def fsync_and_die(descriptor):
+    fsync(descriptor)
+    done.append(descriptor)
+    if {when}:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.fsync = fsync_and_die
+"""
+"""Code that kills its process by SIGKILL right after the fsync that `when` tells."""
+
+
+def metrics(run: Path) -> list[dict[str, str]]:
+    """Rows without what the clock says."""
+    with open(run / "metrics.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if k not in TIMED} for row in csv.DictReader(file)]
+
+
+@pytest.fixture
+def same(tensors: Run, finished: Path) -> Callable[[Path], None]:
+    """`same(run)`: fails unless a run came to what the undisturbed one did."""
+
+    def check(run: Path) -> None:
+        for name in ("loss.safetensors", "best.safetensors"):
+            assert tensors(run / name) == tensors(finished / name)
+        assert metrics(run) == metrics(finished)
+        assert json.loads((run / "DONE").read_text()) == json.loads((finished / "DONE").read_text())
+
+    return check
+
+
+def test_crash_after_crash_comes_to_the_same(
+    epg: Run, tiny: Path, tmp_path: Path, same: Run
+) -> None:
+    """Each start is killed later than the one before, somewhere between two writes."""
+    for writes in (1, 6, 11, 16, 22):
+        before = KILL.format(when=f"len(done) == {writes}")
+        said = epg("train", tiny, "--run", "run", folder=tmp_path, before=before)
+        assert said.code == KILLED, said
+        assert not (tmp_path / "run" / "DONE").exists()
+    said = epg("train", tiny, "--run", "run", folder=tmp_path)
+    assert said.code == 0 and "goes on with generation" in said.out
+    same(tmp_path / "run")
+
+
+def test_ctrl_c_saves(epg: Run, tiny: Path, tmp_path: Path, same: Run) -> None:
+    before = KILL.format(when="len(done) == 16").replace("SIGKILL", "SIGINT")
+    said = epg("train", tiny, "--run", "run", folder=tmp_path, before=before)
+    assert said.code == 130 and "Traceback" not in said.err
+    state = json.loads((tmp_path / "run" / "state.json").read_text())
+    assert (state["state"], state["why"]) == ("saved", "interrupted")
+    assert epg("train", tiny, "--run", "run", folder=tmp_path).code == 0
+    same(tmp_path / "run")
+
+
+def test_what_is_known_is_not_lived_again(epg: Run, tiny: Path, tmp_path: Path, same: Run) -> None:
+    """Killed when two of the four chunks of generation 1 stand in the journal."""
+    arguments = ("train", tiny, "--run", "run", "farm.chunk=1")
+    known = """open("run/journal.jsonl").read().count('"generation": 1') == 2"""
+    before = KILL.format(when=f"os.path.exists('run/journal.jsonl') and {known}")
+    assert epg(*arguments, folder=tmp_path, before=before).code == KILLED
+    journal = tmp_path / "run" / "journal.jsonl"
+    assert len(journal.read_text().splitlines()) == 3
+    with open(journal, "a") as file:
+        file.write('{"purpose": 1, "generation": 1, "first": 2, "cou')
+    assert epg(*arguments, folder=tmp_path).code == 0
+    log = (tmp_path / "run" / "log" / "rank-0.log").read_text()
+    lived = Counter(line.split(" INFO ")[1].split("):")[0] for line in log.splitlines())
+    training = {chunk: n for chunk, n in lived.items() if "TRAINING" in chunk}
+    assert len(training) == 3 * 4 and set(training.values()) == {1}
+    same(tmp_path / "run")
+
+
+def test_more_generations_go_on_where_fewer_ended(
+    epg: Run, tiny: Path, tmp_path: Path, same: Run
+) -> None:
+    arguments = ("train", tiny, "--run", "run")
+    assert epg(*arguments, "evolution.generations=2", folder=tmp_path).code == 0
+    assert json.loads((tmp_path / "run" / "DONE").read_text())["generations"] == 2
+    assert epg(*arguments, folder=tmp_path).code == 0
+    same(tmp_path / "run")
+
+
+def test_a_broken_newest_checkpoint_costs_a_generation_and_no_more(
+    epg: Run, tiny: Path, finished: Path, tmp_path: Path, same: Run
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "DONE").unlink()
+    newest = tmp_path / "run" / "checkpoint" / "00000003.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    said = epg("train", tiny, "--run", "run", folder=tmp_path)
+    assert said.code == 0 and "00000003.json: broken checkpoint" in said.out
+    assert "goes on with generation 2" in said.out
+    same(tmp_path / "run")
+
+
+def test_a_finished_run_says_so_and_changes_nothing(
+    epg: Run, tiny: Path, finished: Path, tmp_path: Path, contents: Run
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    before = contents(tmp_path)
+    said = epg("train", tiny, "--run", "run", folder=tmp_path)
+    assert (said.code, said.err) == (0, "")
+    assert said.out == "run: all 3 generations were done before\n"
+    assert contents(tmp_path) == before
+
+
+def test_a_journal_of_another_configuration_is_refused(
+    epg: Run, tiny: Path, finished: Path, tmp_path: Path, contents: Run
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    journal = tmp_path / "run" / "journal.jsonl"
+    journal.write_text(journal.read_text().replace(load(tiny).hash(), load(tiny).hash()[::-1]))
+    before = contents(tmp_path)
+    said = epg("train", tiny, "--run", "run", "evolution.generations=4", folder=tmp_path)
+    assert said.code == 2 and said.err.count("\n") == 1
+    assert "journal.jsonl: a journal of another configuration" in said.err
+    assert contents(tmp_path) == before
+
+
+def test_a_loss_to_start_from(epg: Run, tiny: Path, finished: Path, tmp_path: Path) -> None:
+    loss = finished / "best.safetensors"
+    arguments = ("train", tiny, "--run", "run", "--from", loss, "evolution.generations=1")
+    assert epg(*arguments, "evolution.learning_rate=1e-9", folder=tmp_path).code == 0
+    theirs, ours = artifact.load(loss), artifact.load(tmp_path / "run" / "loss.safetensors")
+    assert torch.allclose(ours.phi, theirs.phi, rtol=0, atol=1e-6)
+    assert ours.config["start_from"] is not None
+    # The same run without its loss, or with another one, is another run.
+    other = finished / "loss.safetensors"
+    for more in ((), ("--from", other)):
+        said = epg("train", tiny, "--run", "run", *more, "evolution.learning_rate=1e-9",
+                   folder=tmp_path)  # fmt: skip
+        assert said.code == 2 and "start_from" in said.err
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("evolution.optimizer=clipup", "evolution.shaping=centered_rank",
+         "evolution.task_draw=generation", "evolution.mdps_per_pair=2"),
+        ("task=cart-pole", "reference=true", "evolution.start=residual",
+         "lifetime.learning_rate=0.1"),
+        ("task=random-cart-pole", "evolution.evolve_policy_init=true",
+         "evolution.weight_decay=0.1", "evolution.sigma={start: 0.1, end: 0.01, generations: 2}"),
+    ],
+)  # fmt: skip
+def test_other_ways_to_evolve(tiny: Path, tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    """From Python: an interrupted run comes to what an undisturbed one does."""
+    config = load(tiny, [*overrides, "evolution.generations=2"])
+    once = artifact.load(train(config, tmp_path / "once"))
+    train(load(tiny, [*overrides, "evolution.generations=1"]), tmp_path / "twice")
+    again = artifact.load(train(config, tmp_path / "twice"))
+    rows = metrics(tmp_path / "once")
+    assert len(rows) == 2 and rows == metrics(tmp_path / "twice")
+    assert float(rows[0]["phi_norm"]) != float(rows[1]["phi_norm"])
+    newest = [artifact.load(tmp_path / r / "loss.safetensors").phi for r in ("once", "twice")]
+    assert torch.equal(*newest) and torch.isfinite(newest[0]).all()
+    assert once.tasks == again.tasks == (config.task,)
+
+
+def test_all_failed_moves_nothing(tiny: Path, tmp_path: Path) -> None:
+    """A learning rate beyond all numbers breaks every agent: counted, and no step taken."""
+    config = load(tiny, ["lifetime.learning_rate=1e37", "evolution.generations=1"])
+    train(config, tmp_path / "run")
+    (row,) = metrics(tmp_path / "run")
+    assert (float(row["failures"]), row["fitness_mean"], float(row["ties"])) == (1.0, "", 1.0)
+    phi = artifact.load(tmp_path / "run" / "loss.safetensors").phi
+    assert float(phi.norm()) == pytest.approx(float(row["phi_norm"]))
