@@ -1,6 +1,6 @@
 """Steps per second of a batch of lifetimes on one thread, final episodes not counted.
 
-python benchmarks/lifetime_speed.py [--task dir-hopper] [--lifetimes 64] [--updates 16] [--repeats 5]
+python benchmarks/lifetime_speed.py [--task NAME] [--lifetimes P] [--updates U] [--repeats 5]
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ A configuration is a YAML file with these keys. On the command line any of them 
 `key.sub=value`. Unknown keys and wrong types are errors. A *schedule* is a number, or a straight
 line over generations, `{start: 1.0, end: 0.0, generations: 10}`, which then stays at its end.
 """
+TABLE = "| key | type | default | meaning and unit |\n|---|---|---|---|"
 
 
 def page() -> str:
@@ -31,7 +32,7 @@ def page() -> str:
     parts = [HEAD]
     for prefix, group in groups:
         title = f"`{prefix}`: {first_line(group)}" if prefix else "At the top"
-        parts += [f"\n## {title}\n", "| key | type | default | meaning and unit |", "|---|---|---|---|"]
+        parts += [f"\n## {title}\n", TABLE]
         for name, field in group.model_fields.items():
             if is_group(field):
                 continue

@@ -10,7 +10,7 @@ _LAZY = {
     "load_loss": "epg.artifact",
     "LearnedLoss": "epg.artifact",
     "evaluate": "epg.metatest.evaluate",
-    "train": "epg.train",
+    "train": "epg.training",
 }
 
 

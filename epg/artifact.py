@@ -58,11 +58,10 @@ class Artifact:
             "generation": self.generation,
             "tasks": self.tasks,
             "version": self.version,
-            "sha256": _digest(self.phi),
         }
-        about["sha256_of_this"] = _digest_of_description(about)
+        text = json.dumps(about)
         tensors = {name: t.contiguous() for name, t in self.genome.name(self.phi).items()}
-        write_durably(path, save(tensors, {"epg": json.dumps(about)}))
+        write_durably(path, save(tensors, {"epg": text, "sha256": _digest(text, self.phi)}))
 
 
 def load(path: str | Path) -> Artifact:
@@ -81,9 +80,6 @@ def load(path: str | Path) -> Artifact:
         raise UserError(f"{path}: a safetensors file, but not a loss saved by epg")
     try:
         about = json.loads(metadata["epg"])
-        checksum = about.pop("sha256_of_this", None)
-        if checksum is not None and checksum != _digest_of_description(about):
-            raise UserError(f"{path}: damaged; its description does not match its checksum")
         if (about["format"], about["architecture"]) != (FORMAT, KIND):
             raise UserError(
                 f"{path}: format {about['format']} of {about['architecture']}; "
@@ -101,7 +97,7 @@ def load(path: str | Path) -> Artifact:
             "tasks": tuple(about["tasks"]),
             "version": about["version"],
         }
-        digest, shapes = about["sha256"], genome.shapes
+        shapes = genome.shapes
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: broken description of the loss ({error!r})") from None
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -110,17 +106,13 @@ def load(path: str | Path) -> Artifact:
     phi = genome.flatten(tensors)
     if phi.dtype != torch.float32 or not torch.isfinite(phi).all():
         raise UserError(f"{path}: holds numbers that are not finite float32")
-    if _digest(phi) != digest:
-        raise UserError(f"{path}: damaged; its numbers do not match their checksum")
+    if _digest(metadata["epg"], phi) != metadata.get("sha256"):
+        raise UserError(f"{path}: damaged; it does not match its checksum")
     return Artifact(genome, phi, **artifact)
 
 
-def _digest(phi: Tensor) -> str:
-    return hashlib.sha256(phi.contiguous().numpy().tobytes()).hexdigest()
-
-
-def _digest_of_description(about: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+def _digest(description: str, phi: Tensor) -> str:
+    return hashlib.sha256(description.encode() + phi.contiguous().numpy().tobytes()).hexdigest()
 
 
 class LearnedLoss(nn.Module):
@@ -157,7 +149,8 @@ class LearnedLoss(nn.Module):
         mean 0 and variance 1; rewards: [P, N]; dones: [P, N], 1 where an episode ended;
         policy_outputs: [P, N, K] of the policy as it is now, padded rows too, with gradient:
         mean and log standard deviation, or probabilities if discrete; memory: [P, H] of the agent,
-        zeros if left out; newest: M, how many of the newest rows are judged; rows: [P, B], the
+        zeros if left out; newest: M, how many of the newest rows are judged (the oldest, if
+        the loss was trained with `reference: true`); rows: [P, B], the
         minibatch among these, all if left out.
 
         Raises ValueError naming the first argument whose shape does not fit.
@@ -195,7 +188,9 @@ class LearnedLoss(nn.Module):
             "auxiliary": torch.zeros_like(rewards).unsqueeze(-1),
         }
         trajectory = torch.cat([columns[name] for name in architecture.inputs], dim=-1)
-        losses = TemporalConvLoss(architecture, self.phi.expand(agents, -1), length)
+        losses = TemporalConvLoss(
+            architecture, self.phi.expand(agents, -1), length, self.artifact.config["reference"]
+        )
         loss: Tensor = losses.reader(trajectory, newest)(policy_outputs, memory, rows)
         return loss
 

@@ -49,10 +49,9 @@ def train(
     if ranks is not None and launched_size() == 1:
         raise typer.Exit(_mpirun(ranks, sys.argv[1:]))
     from epg.config import load
-    from epg.train import train as run_training
+    from epg.training import train as run_training
 
-    settings = load(config, overrides or [])
-    run_training(settings, run or Path("runs") / config.stem, start_from)
+    run_training(load(config, overrides or []), run or Path("runs") / config.stem, start_from)
 
 
 @app.command()
@@ -173,8 +172,17 @@ def _mpirun(ranks: int, arguments: list[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: save and end as Ctrl-C does, with a code of its own."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
+
+
 def main() -> None:
     """Run a command. A user's mistake is one line, said by rank 0 alone, and exit code 2."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(standalone_mode=False)
     except UserError as error:
@@ -183,6 +191,8 @@ def main() -> None:
     except UsageError as error:
         _complain(error.format_message())
         code = 2
+    except Terminated:
+        code = 143
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     sys.stdout.flush()

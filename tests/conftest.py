@@ -64,7 +64,7 @@ def epg(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Said]:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["pytest", "epg.train", "epg.evolution.strategy", "epg.metatest.evaluate"]
+        ["pytest", "epg.training", "epg.evolution.strategy", "epg.metatest.evaluate"]
     )
 
     def run(

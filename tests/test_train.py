@@ -15,7 +15,7 @@ import torch
 
 from epg import artifact
 from epg.config import load
-from epg.train import train
+from epg.training import train
 
 Run = Callable[..., object]
 TIMED = ("core_seconds", "steps_per_second")

@@ -15,6 +15,7 @@ from torch import Tensor
 from epg.artifact import Artifact, load
 from epg.chunk import Center, Chunk, Nursery, Returns, perturb
 from epg.config import Config
+from epg.config import load as load_config
 from epg.errors import UserError
 from epg.estimate import estimate
 from epg.evolution.shaping import SHAPINGS, pair_difference
@@ -29,14 +30,21 @@ from epg.seeds import Purpose
 from epg.tensorboard import Events
 
 
-def train(config: Config, run: str | Path, start_from: str | Path | None = None) -> Path:
+def train(
+    config: Config | str | Path,
+    run: str | Path | None = None,
+    start_from: str | Path | None = None,
+) -> Path:
     """Evolve a loss; the path of the best one. The same call again goes on where it stopped.
 
     In one process, or, where mpirun or srun started several, as their master or worker.
-    run: the run directory, new or to be continued; start_from: a saved loss to start from.
+    config: settings, or a YAML file; run: the run directory, new or to be continued, runs/NAME
+    if None, after the file or the task; start_from: a saved loss to start from.
     Raises `UserError` for what a user can mend.
     """
-    run = Path(run)
+    name = Path(config).stem if isinstance(config, str | Path) else config.task
+    config = load_config(config) if isinstance(config, str | Path) else config
+    run = Path("runs") / name if run is None else Path(run)
     _check_device(config.device)
     if launched_size() == 1:
         nursery = Nursery(config)
