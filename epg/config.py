@@ -77,7 +77,7 @@ class Lifetime(Settings):
     )
     minibatch: PositiveInt = Field(32, description="B, steps in a minibatch; divides M")
     passes: PositiveInt = Field(1, description="passes over the newest M steps in an update")
-    learning_rate: PositiveFloat = Field(1e-3, le=1, description="the agent's Adam")
+    learning_rate: PositiveFloat = Field(1e-3, le=1e30, description="the agent's Adam")
     hidden: tuple[PositiveInt, ...] = Field(
         (64, 64), strict=False, min_length=1,
         description="units in the layers of policy and value net",

@@ -34,7 +34,6 @@ def clearance(model: Any, data: Any) -> float:
 @pytest.mark.parametrize("name", ["dir-hopper", "random-hopper"])
 def test_hoppers_are_gymnasiums_bitwise(name: str) -> None:
     """From the same seed, across episode ends; also the random hopper with factors of 1."""
-    pytest.importorskip("imageio", reason="Gymnasium's MuJoCo tasks need gymnasium[mujoco]")
     task = tasks.make(name)
     mdp = unit() if name == "random-hopper" else {"direction": 1.0}
     lean = 0.5 if name == "random-hopper" else np.inf
