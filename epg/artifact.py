@@ -59,9 +59,9 @@ class Artifact:
             "tasks": self.tasks,
             "version": self.version,
         }
-        text = json.dumps(about)
+        about["sha256"] = _digest(about, self.phi)
         tensors = {name: t.contiguous() for name, t in self.genome.name(self.phi).items()}
-        write_durably(path, save(tensors, {"epg": text, "sha256": _digest(text, self.phi)}))
+        write_durably(path, save(tensors, {"epg": json.dumps(about)}))
 
 
 def load(path: str | Path) -> Artifact:
@@ -97,7 +97,7 @@ def load(path: str | Path) -> Artifact:
             "tasks": tuple(about["tasks"]),
             "version": about["version"],
         }
-        shapes = genome.shapes
+        checksum, shapes = about.pop("sha256"), genome.shapes
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: broken description of the loss ({error!r})") from None
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -106,13 +106,14 @@ def load(path: str | Path) -> Artifact:
     phi = genome.flatten(tensors)
     if phi.dtype != torch.float32 or not torch.isfinite(phi).all():
         raise UserError(f"{path}: holds numbers that are not finite float32")
-    if _digest(metadata["epg"], phi) != metadata.get("sha256"):
+    if _digest(about, phi) != checksum:
         raise UserError(f"{path}: damaged; it does not match its checksum")
     return Artifact(genome, phi, **artifact)
 
 
-def _digest(description: str, phi: Tensor) -> str:
-    return hashlib.sha256(description.encode() + phi.contiguous().numpy().tobytes()).hexdigest()
+def _digest(about: dict[str, Any], phi: Tensor) -> str:
+    content = json.dumps(about).encode() + phi.contiguous().numpy().tobytes()
+    return hashlib.sha256(content).hexdigest()
 
 
 class LearnedLoss(nn.Module):

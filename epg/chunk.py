@@ -91,7 +91,7 @@ def draw_mdp(task: Task, fate: Fate, draw: str = "pair") -> Mdp:
     return task.draw(fate.rng(Stream.MDP))
 
 
-class Nursery:
+class Evaluator:
     """Raises the agents of a chunk: a chunk goes in, returns come out."""
 
     def __init__(self, config: Config) -> None:
@@ -100,7 +100,7 @@ class Nursery:
         self.task = tasks.make(config.task)
         self.genome = genome_of(config, self.task)
 
-    def raise_chunk(self, center: Center, chunk: Chunk) -> Returns:
+    def evaluate(self, center: Center, chunk: Chunk) -> Returns:
         """Live all lifetimes of a chunk."""
         started = time.perf_counter()
         config, evolution = self.config, self.config.evolution

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from epg.errors import UserError
+from epg.errors import Terminated, UserError
 from epg.launch import RANKS_ASKED_FOR, launched_rank, launched_size
 
 app = typer.Typer(
@@ -170,10 +170,6 @@ def _mpirun(ranks: int, arguments: list[str]) -> int:
         signal.signal(number, lambda number, _: process.send_signal(number))
     code = process.wait()
     return code if code >= 0 else 128 - code
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: save and end as Ctrl-C does, with a code of its own."""
 
 
 def _terminate(number: int, frame: object) -> None:

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""Ends that are no defects."""
 
 
 class UserError(Exception):
@@ -6,3 +6,10 @@ class UserError(Exception):
 
     The message names the thing, what was found, and what is allowed.
     """
+
+
+class Terminated(BaseException):
+    """SIGTERM came: save and end, as with Ctrl-C, but with exit code 143."""
+
+
+INTERRUPTIONS = (KeyboardInterrupt, Terminated)

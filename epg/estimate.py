@@ -6,7 +6,7 @@ import math
 import resource
 from dataclasses import dataclass
 
-from epg.chunk import Center, Chunk, Nursery
+from epg.chunk import Center, Chunk, Evaluator
 from epg.seeds import Purpose
 
 PROBE_UPDATES = 3
@@ -33,18 +33,18 @@ class Estimate:
         )
 
 
-def estimate(nursery: Nursery, workers: int, generation: int) -> Estimate:
+def estimate(evaluator: Evaluator, workers: int, generation: int) -> Estimate:
     """Time a few updates of one chunk, then multiply."""
-    config = nursery.config
+    config = evaluator.config
     evolution, lifetime, validation = config.evolution, config.lifetime, config.validation
     short = lifetime.model_copy(update={"updates": PROBE_UPDATES})
-    probe = Nursery(config.model_copy(update={"lifetime": short}))
-    phi = nursery.genome.draw(config.seed, zero_output=False).numpy()
+    probe = Evaluator(config.model_copy(update={"lifetime": short}))
+    phi = evaluator.genome.draw(config.seed, zero_output=False).numpy()
     center = Center(0, phi, evolution.sigma.at(0), alpha=0.5)
     pairs = min(config.farm.chunk, evolution.pairs)
     chunk = Chunk(Purpose.ESTIMATE, 0, 0, 2 * pairs * evolution.mdps_per_pair)
-    probe.raise_chunk(center, Chunk(Purpose.ESTIMATE, 0, 0, 2))
-    returns = probe.raise_chunk(center, chunk)
+    probe.evaluate(center, Chunk(Purpose.ESTIMATE, 0, 0, 2))
+    returns = probe.evaluate(center, chunk)
     seconds_per_chunk = returns.seconds / config.threads * lifetime.updates / PROBE_UPDATES
 
     left = evolution.generations - generation

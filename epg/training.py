@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from epg.artifact import Artifact, load
-from epg.chunk import Center, Chunk, Nursery, Returns, perturb
+from epg.chunk import Center, Chunk, Evaluator, Returns, perturb
 from epg.config import Config
 from epg.config import load as load_config
-from epg.errors import UserError
+from epg.errors import INTERRUPTIONS, UserError
 from epg.estimate import estimate
 from epg.evolution.shaping import SHAPINGS, pair_difference
 from epg.farm import Farm, mpi
@@ -47,31 +47,31 @@ def train(
     run = Path("runs") / name if run is None else Path(run)
     _check_device(config.device)
     if launched_size() == 1:
-        nursery = Nursery(config)
-        _evolve(nursery, SerialFarm(nursery), run, start_from)
+        evaluator = Evaluator(config)
+        _evolve(evaluator, SerialFarm(evaluator), run, start_from)
     else:
         world = mpi.connect()
         with mpi.abort_on_error(world):
-            nursery = Nursery(config)
+            evaluator = Evaluator(config)
             if world.rank == mpi.MASTER:
                 with mpi.MpiFarm(world) as farm:
-                    _evolve(nursery, farm, run, start_from)
+                    _evolve(evaluator, farm, run, start_from)
             else:
-                mpi.work(world, nursery, run / "log")
+                mpi.work(world, evaluator, run / "log")
     return run / "best.safetensors"
 
 
-def _evolve(nursery: Nursery, farm: Farm, run: Path, start_from: str | Path | None) -> None:
+def _evolve(evaluator: Evaluator, farm: Farm, run: Path, start_from: str | Path | None) -> None:
     """The master's part."""
-    phi = starting_phi(nursery, start_from)
-    config = nursery.config
+    phi = starting_phi(evaluator, start_from)
+    config = evaluator.config
     if start_from is not None:
         config = config.model_copy(update={"start_from": digest(start_from)})
     directory = RunDirectory(run, config)
     if directory.done:
         print(f"{run}: all {config.evolution.generations} generations were done before")
         return
-    Training(config, nursery, farm, directory, phi).run()
+    Training(config, evaluator, farm, directory, phi).run()
 
 
 def _check_device(name: str) -> None:
@@ -85,9 +85,9 @@ def digest(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
-def starting_phi(nursery: Nursery, start_from: str | Path | None) -> Tensor:
+def starting_phi(evaluator: Evaluator, start_from: str | Path | None) -> Tensor:
     """φ of generation 0: drawn, or that of a saved loss."""
-    config, genome = nursery.config, nursery.genome
+    config, genome = evaluator.config, evaluator.genome
     if start_from is None:
         if config.start_from is not None:
             raise UserError(
@@ -123,10 +123,10 @@ class Training:
     """A run under way, on the master."""
 
     def __init__(
-        self, config: Config, nursery: Nursery, farm: Farm, directory: RunDirectory, phi: Tensor
+        self, config: Config, evaluator: Evaluator, farm: Farm, directory: RunDirectory, phi: Tensor
     ) -> None:
         self.config = config
-        self.nursery = nursery
+        self.evaluator = evaluator
         self.farm = farm
         self.directory = directory
         from epg.evolution.strategy import Strategy  # takes seconds; workers do without
@@ -148,7 +148,7 @@ class Training:
         directory.start_metrics(self.generation)
         events = Events(directory.path, self.generation)
         if self.generation < total:
-            estimate(self.nursery, self.farm.workers, self.generation).show()
+            estimate(self.evaluator, self.farm.workers, self.generation).show()
         try:
             with Progress(total, self.generation, self._generation_steps()) as progress:
                 while self.generation < total:
@@ -158,7 +158,7 @@ class Training:
                     self._save(self.generation + 1)
                     progress.show(row)
                 final = self._validate(self._center(), progress)
-        except KeyboardInterrupt:
+        except INTERRUPTIONS:
             directory.say("saved", self.generation, "interrupted")
             raise
         except BaseException as error:
@@ -306,7 +306,7 @@ class Training:
     def _write_loss(self, name: str) -> None:
         config = self.config
         Artifact(
-            genome=self.nursery.genome,
+            genome=self.evaluator.genome,
             phi=self.strategy.phi,
             alpha=config.final_alpha,
             config=config.model_dump(mode="json"),

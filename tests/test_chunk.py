@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from epg.chunk import Center, Chunk, Nursery, draw_mdp, perturb, ppo_of
+from epg.chunk import Center, Chunk, Evaluator, draw_mdp, perturb, ppo_of
 from epg.config import Config
 from epg.lifetime import live
 from epg.losses.mixture import Mixture
@@ -23,8 +23,8 @@ def config_of(task: str = "random-cart-pole", **evolution: object) -> Config:
     )
 
 
-def center_of(nursery: Nursery, generation: int = 3, sigma: float = 0.1) -> Center:
-    phi = nursery.genome.draw(0, zero_output=False).numpy()
+def center_of(evaluator: Evaluator, generation: int = 3, sigma: float = 0.1) -> Center:
+    phi = evaluator.genome.draw(0, zero_output=False).numpy()
     return Center(generation, phi, sigma, alpha=0.5)
 
 
@@ -36,11 +36,11 @@ def training(first: int, count: int, generation: int = 3) -> Chunk:
 @pytest.mark.parametrize("purpose", [Purpose.TRAINING, Purpose.VALIDATION])
 def test_returns_do_not_depend_on_the_chunking(task: str, purpose: Purpose) -> None:
     """Defect 4."""
-    nursery = Nursery(config_of(task))
-    center = center_of(nursery)
-    whole = nursery.raise_chunk(center, Chunk(purpose, 3, 0, 6))
+    evaluator = Evaluator(config_of(task))
+    center = center_of(evaluator)
+    whole = evaluator.evaluate(center, Chunk(purpose, 3, 0, 6))
     parts = [
-        nursery.raise_chunk(center, Chunk(purpose, 3, first, count))
+        evaluator.evaluate(center, Chunk(purpose, 3, first, count))
         for first, count in ((0, 1), (1, 3), (4, 2))
     ]
     assert whole.fitness.shape == (6, 2 if purpose == Purpose.TRAINING else 1)
@@ -55,18 +55,18 @@ def test_returns_do_not_depend_on_the_chunking(task: str, purpose: Purpose) -> N
 def test_fitness_is_the_mean_over_the_mdps_of_a_pair(task_draw: str) -> None:
     """Each lifetime on its own, with the candidate, the fate and the MDP that are its."""
     config = config_of(task_draw=task_draw, mdps_per_pair=2)
-    nursery = Nursery(config)
-    center = center_of(nursery)
-    fitness = nursery.raise_chunk(center, training(1, 2)).fitness
+    evaluator = Evaluator(config)
+    center = center_of(evaluator)
+    fitness = evaluator.evaluate(center, training(1, 2)).fitness
     for i, pair in enumerate((1, 2)):
         for sign, phi in enumerate(torch.from_numpy(perturb(center, 7, pair))):
-            loss = TemporalConvLoss(nursery.genome.architecture, phi[None], 32)
+            loss = TemporalConvLoss(evaluator.genome.architecture, phi[None], 32)
             mixture = Mixture([(0.5, loss), (0.5, ppo_of(config))])
             returns = []
             for mdp in range(2):
                 fate = Fate(7, Purpose.TRAINING, 3, pair, mdp)
                 lived = live(
-                    nursery.task, [draw_mdp(nursery.task, fate, task_draw)],
+                    evaluator.task, [draw_mdp(evaluator.task, fate, task_draw)],
                     Fates([fate], [0]), mixture, config.lifetime,
                 )  # fmt: skip
                 returns.append(lived.final_return[0])
@@ -96,33 +96,33 @@ def test_task_draw() -> None:
 @pytest.mark.parametrize("task", ["random-cart-pole", "cart-pole"])
 def test_a_pair_shares_all_but_the_sign(task: str) -> None:
     """Defect 4."""
-    nursery = Nursery(config_of(task))
-    same = nursery.raise_chunk(center_of(nursery, sigma=0.0), training(0, 4)).fitness
+    evaluator = Evaluator(config_of(task))
+    same = evaluator.evaluate(center_of(evaluator, sigma=0.0), training(0, 4)).fitness
     np.testing.assert_array_equal(same[:, 0], same[:, 1])
     assert len(np.unique(same)) > 1
-    apart = nursery.raise_chunk(center_of(nursery, sigma=0.5), training(0, 4)).fitness
+    apart = evaluator.evaluate(center_of(evaluator, sigma=0.5), training(0, 4)).fitness
     assert (apart[:, 0] != apart[:, 1]).any()
 
 
 def test_validation_has_the_same_fates_in_every_generation() -> None:
     """And judges φ itself: neither σ, nor α of now, nor the training MDPs matter."""
-    nursery = Nursery(config_of(mdps_per_pair=2, task_draw="generation"))
-    phi = nursery.genome.draw(0, zero_output=False).numpy()
+    evaluator = Evaluator(config_of(mdps_per_pair=2, task_draw="generation"))
+    phi = evaluator.genome.draw(0, zero_output=False).numpy()
     now = Center(3, phi, 0.1, alpha=1.0)
     later = Center(8, phi, 0.3, alpha=0.2)
-    first = nursery.raise_chunk(now, Chunk(Purpose.VALIDATION, 3, 0, 4)).fitness
-    second = nursery.raise_chunk(later, Chunk(Purpose.VALIDATION, 8, 0, 4)).fitness
+    first = evaluator.evaluate(now, Chunk(Purpose.VALIDATION, 3, 0, 4)).fitness
+    second = evaluator.evaluate(later, Chunk(Purpose.VALIDATION, 8, 0, 4)).fitness
     np.testing.assert_array_equal(first, second)
     assert first.shape == (4, 1) and len(np.unique(first)) == 4
     other = Center(3, phi + 1, 0.1, alpha=1.0)
-    changed = nursery.raise_chunk(other, Chunk(Purpose.VALIDATION, 3, 0, 4)).fitness
+    changed = evaluator.evaluate(other, Chunk(Purpose.VALIDATION, 3, 0, 4)).fitness
     assert not np.array_equal(changed, first)
 
 
 def test_training_has_new_fates_in_every_generation() -> None:
-    nursery = Nursery(config_of())
+    evaluator = Evaluator(config_of())
     results = [
-        nursery.raise_chunk(center_of(nursery, g, sigma=0.0), training(0, 3, g)).fitness
+        evaluator.evaluate(center_of(evaluator, g, sigma=0.0), training(0, 3, g)).fitness
         for g in (0, 1)
     ]
     assert not np.array_equal(*results)
@@ -131,35 +131,38 @@ def test_training_has_new_fates_in_every_generation() -> None:
 @pytest.mark.parametrize("task", ["random-cart-pole", "cart-pole"])
 def test_the_policy_at_birth_may_evolve(task: str) -> None:
     """Defect 7: for continuous and discrete actions alike."""
-    alone, nursery = Nursery(config_of(task)), Nursery(config_of(task, evolve_policy_init=True))
-    discrete = nursery.task.discrete
-    actions = nursery.task.action_size
+    alone, evaluator = (
+        Evaluator(config_of(task)),
+        Evaluator(config_of(task, evolve_policy_init=True)),
+    )
+    discrete = evaluator.task.discrete
+    actions = evaluator.task.action_size
     policy = 4 * 16 + 16 + 16 * actions + actions + (0 if discrete else actions)
-    assert nursery.genome.size == alone.genome.size + policy
-    center = center_of(nursery, sigma=0.0)
+    assert evaluator.genome.size == alone.genome.size + policy
+    center = center_of(evaluator, sigma=0.0)
     loss = alone.genome.draw(0, zero_output=False).numpy()
     np.testing.assert_array_equal(center.phi[: alone.genome.size], loss)
-    usual = nursery.raise_chunk(center, training(0, 3))
-    same_loss = alone.raise_chunk(center_of(alone, sigma=0.0), training(0, 3))
+    usual = evaluator.evaluate(center, training(0, 3))
+    same_loss = alone.evaluate(center_of(alone, sigma=0.0), training(0, 3))
     assert not np.array_equal(usual.fitness, same_loss.fitness)
-    named = nursery.genome.name(torch.from_numpy(center.phi))
+    named = evaluator.genome.name(torch.from_numpy(center.phi))
     if discrete:
         named["policy.1.bias"][0] += 50
     else:
         named["policy.log_std"] -= 3
-    certain = nursery.raise_chunk(center, training(0, 3))
+    certain = evaluator.evaluate(center, training(0, 3))
     assert (usual.entropy > 0.5).all()
     assert (certain.entropy < 0.01).all()
 
 
 def test_a_broken_loss_is_told_as_nan_and_leaves_the_others() -> None:
     """Defect 5."""
-    nursery = Nursery(config_of())
-    center = center_of(nursery)
-    sound = nursery.raise_chunk(center, training(0, 2))
+    evaluator = Evaluator(config_of())
+    center = center_of(evaluator)
+    sound = evaluator.evaluate(center, training(0, 2))
     assert np.isfinite(sound.fitness).all() and sound.exploded == 0
     phi = center.phi.copy()
-    named = nursery.genome.name(torch.from_numpy(phi))
+    named = evaluator.genome.name(torch.from_numpy(phi))
     named["output.weight"][0, 0] = np.nan
-    broken = nursery.raise_chunk(Center(3, phi, 0.1, 0.5), training(0, 2))
+    broken = evaluator.evaluate(Center(3, phi, 0.1, 0.5), training(0, 2))
     assert np.isnan(broken.fitness).all()

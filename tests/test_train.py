@@ -66,14 +66,19 @@ def test_crash_after_crash_comes_to_the_same(
     same(tmp_path / "run")
 
 
-def test_ctrl_c_saves(epg: Run, tiny: Path, tmp_path: Path, same: Run) -> None:
-    before = KILL.format(when="len(done) == 16").replace("SIGKILL", "SIGINT")
+@pytest.mark.parametrize(("signal_name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupted_run_is_saved(
+    epg: Run, tiny: Path, finished: Path, tmp_path: Path, same: Run, signal_name: str, code: int
+) -> None:
+    before = KILL.format(when="len(done) == 16").replace("SIGKILL", signal_name)
     said = epg("train", tiny, "--run", "run", folder=tmp_path, before=before)
-    assert said.code == 130 and "Traceback" not in said.err
+    assert said.code == code and "Traceback" not in said.err
     state = json.loads((tmp_path / "run" / "state.json").read_text())
     assert (state["state"], state["why"]) == ("saved", "interrupted")
     assert epg("train", tiny, "--run", "run", folder=tmp_path).code == 0
     same(tmp_path / "run")
+    loss = "loss.safetensors"
+    assert (tmp_path / "run" / loss).read_bytes() == (finished / loss).read_bytes()
 
 
 def test_what_is_known_is_not_lived_again(epg: Run, tiny: Path, tmp_path: Path, same: Run) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from epg.chunk import Center, Chunk, Nursery, Returns
-from epg.errors import UserError
+from epg.chunk import Center, Chunk, Evaluator, Returns
+from epg.errors import INTERRUPTIONS, UserError
 from epg.launch import launched_size
 from epg.log import logger, open_log
 
@@ -54,7 +54,7 @@ def abort_on_error(world: MPI.Intracomm) -> Iterator[None]:
     """An unforeseen exception on one rank ends all: the others would wait for ever."""
     try:
         yield
-    except (UserError, KeyboardInterrupt):
+    except (UserError, *INTERRUPTIONS):
         raise
     except BaseException:
         logger.exception("rank %d failed", world.rank)
@@ -104,12 +104,12 @@ class MpiFarm:
         trace: TracebackType | None,
     ) -> None:
         """Send the workers home, unless a defect is about to abort them."""
-        if kind is None or issubclass(kind, UserError | KeyboardInterrupt):
+        if kind is None or issubclass(kind, (UserError, *INTERRUPTIONS)):
             for worker in range(1, self._world.size):
                 self._world.send((None, None), worker)
 
 
-def work(world: MPI.Intracomm, nursery: Nursery, log: Path) -> None:
+def work(world: MPI.Intracomm, evaluator: Evaluator, log: Path) -> None:
     """The worker's side: raise chunks until the master sends home.
 
     log: a folder; nothing is written there before the master sends work, and so approves the run.
@@ -123,7 +123,7 @@ def work(world: MPI.Intracomm, nursery: Nursery, log: Path) -> None:
             open_log(log, world.rank)
         center = newer or center
         assert center is not None
-        world.send((world.rank, nursery.raise_chunk(center, chunk)), MASTER)
+        world.send((world.rank, evaluator.evaluate(center, chunk)), MASTER)
 
 
 def _receive(world: MPI.Intracomm) -> Any:

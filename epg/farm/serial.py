@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from epg.chunk import Center, Chunk, Nursery, Returns
+from epg.chunk import Center, Chunk, Evaluator, Returns
 
 
 class SerialFarm:
@@ -12,9 +12,9 @@ class SerialFarm:
 
     workers = 1
 
-    def __init__(self, nursery: Nursery) -> None:
-        self._nursery = nursery
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
 
     def evaluate(self, center: Center, chunks: Sequence[Chunk]) -> Iterator[list[Returns]]:
         for chunk in chunks:
-            yield [self._nursery.raise_chunk(center, chunk)]
+            yield [self._evaluator.evaluate(center, chunk)]

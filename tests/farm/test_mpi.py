@@ -10,19 +10,19 @@ Run = Callable[..., object]
 FAILING = """\
 from mpi4py import MPI
 
-from epg.chunk import Nursery
+from epg.chunk import Evaluator
 from epg.cli import main
 
-raise_chunk = Nursery.raise_chunk
+evaluate = Evaluator.evaluate
 
 
-def fail_on_rank_2(nursery, center, chunk):
+def fail_on_rank_2(evaluator, center, chunk):
     if MPI.COMM_WORLD.rank == 2 and center.generation == 1:
         raise ZeroDivisionError("on rank 2")
-    return raise_chunk(nursery, center, chunk)
+    return evaluate(evaluator, center, chunk)
 
 
-Nursery.raise_chunk = fail_on_rank_2
+Evaluator.evaluate = fail_on_rank_2
 main()
 """
 
