@@ -298,7 +298,7 @@ class Training:
             self.totals["core_seconds"] += sum(r.seconds for r in part)
 
     def _keep_best(self, validation: float) -> None:
-        if validation > self.totals["best_validation"]:
+        if validation > self.totals["best_validation"] or self.totals["best_generation"] < 0:
             self.totals["best_validation"] = validation
             self.totals["best_generation"] = self.generation
             self._write_loss("best.safetensors")
