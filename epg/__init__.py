@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from epg.artifact import LearnedLoss, load_loss
+    from epg.metatest.evaluate import evaluate
+    from epg.training import train
+
+__all__ = ["LearnedLoss", "evaluate", "load_loss", "train"]
 __version__ = "0.1.0"
 
 _LAZY = {

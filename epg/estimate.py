@@ -37,15 +37,20 @@ def estimate(evaluator: Evaluator, workers: int, generation: int) -> Estimate:
     """Time a few updates of one chunk, then multiply."""
     config = evaluator.config
     evolution, lifetime, validation = config.evolution, config.lifetime, config.validation
-    short = lifetime.model_copy(update={"updates": PROBE_UPDATES})
-    probe = Evaluator(config.model_copy(update={"lifetime": short}))
-    phi = evaluator.genome.draw(config.seed, zero_output=False).numpy()
-    center = Center(0, phi, evolution.sigma.at(0), alpha=0.5)
     pairs = min(config.farm.chunk, evolution.pairs)
     chunk = Chunk(Purpose.ESTIMATE, 0, 0, 2 * pairs * evolution.mdps_per_pair)
-    probe.evaluate(center, Chunk(Purpose.ESTIMATE, 0, 0, 2))
-    returns = probe.evaluate(center, chunk)
-    seconds_per_chunk = returns.seconds / config.threads * lifetime.updates / PROBE_UPDATES
+    phi = evaluator.genome.draw(config.seed, zero_output=False).numpy()
+    center = Center(0, phi, evolution.sigma.at(0), config.alpha.at(0))
+
+    def time_chunk(updates: int) -> float:
+        short = lifetime.model_copy(update={"updates": updates})
+        probe = Evaluator(config.model_copy(update={"lifetime": short}))
+        return probe.evaluate(center, chunk).seconds / config.threads
+
+    time_chunk(1)  # the first is slow
+    one = time_chunk(1)
+    per_update = max(0.0, time_chunk(1 + PROBE_UPDATES) - one) / PROBE_UPDATES
+    seconds_per_chunk = one + per_update * (lifetime.updates - 1)
 
     left = evolution.generations - generation
     chunks = math.ceil(evolution.pairs / pairs)

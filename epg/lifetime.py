@@ -18,6 +18,7 @@ from epg.agents.agents import Agents, Body, Experience, bear
 from epg.agents.buffer import Transitions
 from epg.config import Lifetime
 from epg.losses.base import Loss
+from epg.losses.ppo import Ppo
 from epg.seeds import Fates, Stream
 from epg.tasks.base import Batch, Mdp, Task
 
@@ -136,6 +137,11 @@ def body_of(task: Task, settings: Lifetime) -> Body:
     return Body(
         task.observation_size, task.action_size, task.discrete, settings.hidden, settings.memory
     )
+
+
+def ppo_of(settings: Lifetime, reference: bool = False) -> Ppo:
+    """PPO as a lifetime's settings want it."""
+    return Ppo(settings.discount, settings.gae_lambda, reference=reference)
 
 
 def act(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from epg.estimate import duration
+from epg.launch import ON_TERMINAL
 
 
 class Progress:
@@ -23,7 +25,7 @@ class Progress:
         self._generation_steps = generation_steps
         self._steps = 0
         self._bar: Bar | None = None
-        console = Console()
+        console = Console(force_terminal=True if ON_TERMINAL in os.environ else None)
         if console.is_terminal:
             columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
             self._bar = Bar(*columns, console=console)

@@ -75,7 +75,10 @@ class RunDirectory:
         marker = self.path / "DONE"
         if not marker.exists():
             return False
-        finished: int = json.loads(marker.read_text())["generations"]
+        try:
+            finished: int = json.loads(marker.read_text())["generations"]
+        except (ValueError, KeyError, TypeError):
+            return False
         return finished >= self.config.evolution.generations
 
     def begin(self) -> None:
@@ -116,16 +119,24 @@ class RunDirectory:
             old.with_suffix(".safetensors").unlink(missing_ok=True)
 
     def resume(self) -> Checkpoint | None:
-        """The newest whole checkpoint, None if there is none."""
-        for path in sorted((self.path / "checkpoint").glob("*.json"), reverse=True):
+        """The newest whole checkpoint; None if none was written yet.
+
+        Raises `UserError` if there are some and all are broken: nothing may be overwritten.
+        """
+        paths = sorted((self.path / "checkpoint").glob("*.json"), reverse=True)
+        for path in paths:
             try:
                 manifest = json.loads(path.read_text())
                 data = path.with_suffix(".safetensors").read_bytes()
                 if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
                     raise ValueError("checksum")
+                if manifest["config"] != self.config.hash():
+                    raise ValueError("configuration")
                 return Checkpoint(manifest["generation"], load(data), manifest["totals"])
-            except (OSError, ValueError, KeyError, SafetensorError):
-                print(f"epg: {path}: broken checkpoint, trying the one before", flush=True)
+            except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+                print(f"epg: {path}: broken checkpoint, left out", flush=True)
+        if paths:
+            raise UserError(f"{self.path / 'checkpoint'}: every checkpoint is broken")
         return None
 
     def start_metrics(self, generation: int) -> None:

@@ -136,6 +136,7 @@ class Training:
         self.totals: dict[str, float] = {
             "environment_steps": 0, "validation_steps": 0, "core_seconds": 0.0,
             "best_validation": -math.inf, "best_generation": -1,
+            "final_alpha": config.final_alpha, "validation_lifetimes": config.validation.lifetimes,
         }  # fmt: skip
 
     def run(self) -> None:
@@ -147,9 +148,9 @@ class Training:
         directory.say("running", self.generation)
         directory.start_metrics(self.generation)
         events = Events(directory.path, self.generation)
-        if self.generation < total:
-            estimate(self.evaluator, self.farm.workers, self.generation).show()
         try:
+            if self.generation < total:
+                estimate(self.evaluator, self.farm.workers, self.generation).show()
             with Progress(total, self.generation, self._generation_steps()) as progress:
                 while self.generation < total:
                     row = self._live_generation(progress)
@@ -157,25 +158,34 @@ class Training:
                     events.add(row)
                     self._save(self.generation + 1)
                     progress.show(row)
-                final = self._validate(self._center(), progress)
+                self._finish(self._validate(self._center(), progress))
         except INTERRUPTIONS:
             directory.say("saved", self.generation, "interrupted")
+            print(
+                f"{directory.path}: saved after {self.generation} of {total} generations; "
+                "the same command goes on",
+                flush=True,
+            )
             raise
         except BaseException as error:
             directory.say("failed", self.generation, f"{type(error).__name__}: {error}")
             raise
         finally:
             events.close()
+
+    def _finish(self, final: float) -> None:
+        """Say what came of it all; `final` is the validation of the newest φ."""
+        directory = self.directory
         self._keep_best(final)
         self._save(self.generation)  # whoever adds generations knows of the best so far
         best, generation = self.totals["best_validation"], int(self.totals["best_generation"])
         directory.finish(
-            {"generations": self.generation, "validation": final, "best_validation": best,
-             "best_generation": generation}
+            {"generations": self.generation, "validation": _or_none(final),
+             "best_validation": _or_none(best), "best_generation": generation}
         )  # fmt: skip
         directory.say("done", self.generation)
         print(
-            f"done: {directory.path / 'best.safetensors'} (generation {generation}, "
+            f"done: {directory.path / 'best.safetensors'} (after {generation} generations, "
             f"validation {best:.6g}; the newest φ {final:.6g})",
             flush=True,
         )
@@ -186,8 +196,16 @@ class Training:
             return
         self.generation = checkpoint.generation
         self.strategy.restore(checkpoint.tensors)
-        self.totals |= checkpoint.totals
-        print(f"{self.directory.path}: goes on with generation {self.generation}", flush=True)
+        validated_as = {k: self.totals[k] for k in ("final_alpha", "validation_lifetimes")}
+        comparable = validated_as.items() <= checkpoint.totals.items()
+        self.totals |= checkpoint.totals | validated_as
+        if not comparable:  # validations of before say nothing about those to come
+            self.totals |= {"best_validation": -math.inf, "best_generation": -1}
+        total = self.config.evolution.generations
+        print(
+            f"{self.directory.path}: goes on after {self.generation} of {total} generations",
+            flush=True,
+        )
 
     def _center(self) -> Center:
         evolution = self.config.evolution
@@ -225,7 +243,7 @@ class Training:
         finite = fitness[np.isfinite(fitness)]
         return {
             "generation": self.generation,
-            "fitness_mean": float(finite.mean()) if finite.size else None,
+            "fitness_mean": finite_mean([fitness.ravel()]),
             "fitness_best": float(finite.max()) if finite.size else None,
             "fitness_worst": float(finite.min()) if finite.size else None,
             "validation": validation,
@@ -237,8 +255,8 @@ class Training:
             "sigma": center.sigma,
             "alpha": center.alpha,
             "learning_rate": evolution.learning_rate.at(self.generation),
-            "inner_kl": _or_none(float(np.concatenate([r.kl for r in returns]).mean())),
-            "inner_entropy": _or_none(float(np.concatenate([r.entropy for r in returns]).mean())),
+            "inner_kl": finite_mean([r.kl for r in returns]),
+            "inner_entropy": finite_mean([r.entropy for r in returns]),
             "exploded": sum(r.exploded for part in came.values() for r in part),
             "environment_steps": self.totals["environment_steps"],
             "validation_steps": self.totals["validation_steps"],
@@ -339,6 +357,13 @@ def signal(difference: np.ndarray) -> float | None:
     finite = difference[np.isfinite(difference)]
     spread = float(finite.std()) if finite.size else 0.0
     return float(finite.mean()) / spread if spread else None
+
+
+def finite_mean(parts: list[np.ndarray]) -> float | None:
+    """Mean of what is finite; None if nothing is."""
+    values = np.concatenate(parts)
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else None
 
 
 def _or_none(value: float) -> float | None:

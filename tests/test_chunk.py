@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from epg.chunk import Center, Chunk, Evaluator, draw_mdp, perturb, ppo_of
+from epg.chunk import Center, Chunk, Evaluator, draw_mdp, perturb
 from epg.config import Config
-from epg.lifetime import live
+from epg.lifetime import live, ppo_of
 from epg.losses.mixture import Mixture
 from epg.losses.temporal_conv import TemporalConvLoss
 from epg.seeds import Fate, Fates, Purpose
@@ -61,7 +61,7 @@ def test_fitness_is_the_mean_over_the_mdps_of_a_pair(task_draw: str) -> None:
     for i, pair in enumerate((1, 2)):
         for sign, phi in enumerate(torch.from_numpy(perturb(center, 7, pair))):
             loss = TemporalConvLoss(evaluator.genome.architecture, phi[None], 32)
-            mixture = Mixture([(0.5, loss), (0.5, ppo_of(config))])
+            mixture = Mixture([(0.5, loss), (0.5, ppo_of(config.lifetime))])
             returns = []
             for mdp in range(2):
                 fate = Fate(7, Purpose.TRAINING, 3, pair, mdp)

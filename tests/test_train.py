@@ -62,7 +62,7 @@ def test_crash_after_crash_comes_to_the_same(
         assert said.code == KILLED, said
         assert not (tmp_path / "run" / "DONE").exists()
     said = epg("train", tiny, "--run", "run", folder=tmp_path)
-    assert said.code == 0 and "goes on with generation" in said.out
+    assert said.code == 0 and "goes on after" in said.out
     same(tmp_path / "run")
 
 
@@ -118,8 +118,42 @@ def test_a_broken_newest_checkpoint_costs_a_generation_and_no_more(
     newest.write_bytes(newest.read_bytes()[:-1])
     said = epg("train", tiny, "--run", "run", folder=tmp_path)
     assert said.code == 0 and "00000003.json: broken checkpoint" in said.out
-    assert "goes on with generation 2" in said.out
+    assert "goes on after 2 of 3" in said.out
     same(tmp_path / "run")
+
+
+def test_broken_checkpoints_alone_are_refused_and_nothing_is_overwritten(
+    epg: Run, tiny: Path, finished: Path, tmp_path: Path, contents: Run
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "DONE").unlink()
+    for manifest in (tmp_path / "run" / "checkpoint").glob("*.json"):
+        manifest.write_text("{}")
+    before = contents(tmp_path)
+    said = epg("train", tiny, "--run", "run", folder=tmp_path)
+    assert said.code == 2 and "every checkpoint is broken" in said.err
+    assert contents(tmp_path) == before
+
+
+def test_an_empty_done_is_none(
+    epg: Run, tiny: Path, finished: Path, tmp_path: Path, same: Run
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "DONE").write_text("")
+    assert epg("train", tiny, "--run", "run", folder=tmp_path).code == 0
+    same(tmp_path / "run")
+
+
+def test_the_best_is_chosen_anew_where_alpha_at_the_end_is_another(
+    epg: Run, tiny: Path, tmp_path: Path
+) -> None:
+    """α falls over four generations: stopped after two, it ends at another value."""
+    arguments = ("train", tiny, "--run", "run", "alpha={start: 0.5, end: 0.0, generations: 4}")
+    for generations, alpha in ((2, 0.25), (4, 0.0)):
+        asked = f"evolution.generations={generations}"
+        assert epg(*arguments, asked, folder=tmp_path).code == 0
+        best = artifact.load(tmp_path / "run" / "best.safetensors")
+        assert best.alpha == alpha
 
 
 def test_a_finished_run_says_so_and_changes_nothing(

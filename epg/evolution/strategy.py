@@ -63,6 +63,7 @@ class Strategy:
         Where no pair prefers a sign nothing moves, momentum and decay included.
         """
         if (weights[:, 0] == weights[:, 1]).all():
+            self.gradient = torch.zeros_like(self.phi)
             return
         sigma = self.settings.sigma.at(generation)
         rate = self.settings.learning_rate.at(generation)

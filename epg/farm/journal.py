@@ -36,16 +36,21 @@ class Journal:
             raise UserError(f"{self._path}: a journal of another configuration")
 
     def read(self, generation: int) -> list[Returns]:
-        """What is there of a generation. A torn last line is dropped, for good."""
+        """What is there of a generation. From a torn or damaged line on it is dropped, for good."""
         self.refuse_others()
         if not self._path.exists():
             self.clear()
             return []
-        lines = self._path.read_bytes().split(b"\n")
-        whole, torn = lines[:-1], lines[-1]
-        if torn:
-            write_durably(self._path, b"\n".join(whole) + b"\n")
-        found = [_parse(line) for line in whole[1:]]
+        header, *lines = self._path.read_bytes().split(b"\n")
+        found = []
+        for line in lines[:-1]:
+            try:
+                found.append(_parse(line))
+            except (ValueError, KeyError, TypeError):
+                break
+        whole = b"\n".join((header, *lines[: len(found)])) + b"\n"
+        if whole != b"\n".join((header, *lines)):
+            write_durably(self._path, whole)
         return [returns for returns in found if returns.chunk.generation == generation]
 
     def append(self, returns: Iterable[Returns]) -> None:

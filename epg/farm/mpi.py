@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MASTER = 0
 POLL_SECONDS = 1e-3
+LAST_WORDS_SECONDS = 0.5
+"""What a launcher needs to pass them on: an abort drops what is still under way."""
 
 
 def connect() -> MPI.Intracomm:
@@ -58,8 +60,9 @@ def abort_on_error(world: MPI.Intracomm) -> Iterator[None]:
         raise
     except BaseException:
         logger.exception("rank %d failed", world.rank)
-        traceback.print_exc()
+        sys.stderr.write(traceback.format_exc())
         sys.stderr.flush()
+        time.sleep(LAST_WORDS_SECONDS)
         world.Abort(1)
 
 

@@ -28,3 +28,10 @@ class Loss(Protocol):
 
     def objective(self, agents: Agents, experience: Experience) -> Objective:
         """Begin an update: work out once what all its minibatches share."""
+
+
+def pick(values: Tensor, rows: Tensor) -> Tensor:
+    """The rows [P, B] of values [P, M, …]: [P, B, …]."""
+    if values.dim() == 2:
+        return values.gather(1, rows)
+    return values.gather(1, rows.unsqueeze(-1).expand(-1, -1, values.shape[-1]))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from epg.agents.agents import Agents, Experience
-from epg.losses.base import Objective
+from epg.losses.base import Objective, pick
 
 EPSILON = 1e-8
 
@@ -82,10 +82,3 @@ class Ppo:
             later = errors[:, t] + keep[:, t] * later
             advantages[:, t] = later
         return advantages, advantages + values
-
-
-def pick(values: Tensor, rows: Tensor) -> Tensor:
-    """The rows [P, B] of values [P, M, …]: [P, B, …]."""
-    if values.dim() == 2:
-        return values.gather(1, rows)
-    return values.gather(1, rows.unsqueeze(-1).expand(-1, -1, values.shape[-1]))

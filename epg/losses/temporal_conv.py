@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from epg.agents.agents import Agents, Body, Experience
-from epg.losses.base import Objective
-from epg.losses.ppo import pick
+from epg.losses.base import Objective, pick
 
 CHANNELS = (16, 32)
 KERNELS = (6, 4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ from epg.artifact import Artifact, load
 from epg.config import Config, Lifetime, validate
 from epg.errors import UserError
 from epg.files import write_durably
-from epg.lifetime import Lived
+from epg.lifetime import Lived, ppo_of
 from epg.losses.mixture import Mixture
 from epg.losses.temporal_conv import TemporalConvLoss
 from epg.metatest.plot import plot_curves
 from epg.metatest.protocol import raise_agents
 from epg.metatest.statistics import Interval, bootstrap, interquartile_mean
-from epg.metatest.tune import ppo_of, tuned_ppo
+from epg.metatest.tune import tuned_ppo
 from epg.seeds import Purpose
 from epg.tasks.base import Task
 
@@ -39,6 +39,8 @@ class Score:
     """settings that tell it apart"""
     lived: Lived
     steps_per_update: int
+    worst: float = 0.0
+    """what a lifetime that failed counts as: the worst return of any method here"""
 
     @property
     def mean(self) -> Interval:
@@ -50,10 +52,9 @@ class Score:
 
     @property
     def returns(self) -> np.ndarray:
-        """[lifetimes] final returns; a lifetime that failed counts as the worst of the others."""
+        """[lifetimes] final returns, those that failed as the worst."""
         finals = self.lived.final_return
-        finite = finals[np.isfinite(finals)]
-        return np.where(np.isfinite(finals), finals, finite.min() if finite.size else 0.0)
+        return np.where(np.isfinite(finals), finals, self.worst)
 
     @property
     def failures(self) -> int:
@@ -130,6 +131,10 @@ def evaluate(
     paths = [losses] if isinstance(losses, str | Path) else list(losses)
     _check_numbers(lifetimes, updates, hidden, alpha, seed)
     the_task, artifacts, configs = check(paths, task, hidden, baselines, out)
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: {error.strerror}") from None
     torch.set_num_threads(configs[0].threads)
     changes: dict[str, Any] = {"updates": updates or configs[0].lifetime.updates}
     if hidden is not None:
@@ -137,13 +142,16 @@ def evaluate(
     names = _names(paths)
     scores = []
     for name, artifact, config in zip(names, artifacts, configs, strict=True):
-        life = _with(config.lifetime, changes)
+        life = config.lifetime.but(**changes)
         weight = artifact.alpha if alpha is None else alpha
         lived = _raise_with_loss(the_task, artifact, config, life, weight, lifetimes, seed)
         scores.append(Score(name, f"α {weight:g}, {_settings(life)}", lived, life.steps_per_update))
-    reference = _with(configs[0].lifetime, changes)
+    reference = configs[0].lifetime.but(**changes)
     for name in baselines:
         scores.append(_raise_baseline(name, the_task, reference, lifetimes, seed))
+    finals = np.concatenate([score.lived.final_return for score in scores])
+    worst = float(np.nanmin(finals)) if np.isfinite(finals).any() else 0.0
+    scores = [replace(score, worst=worst) for score in scores]
     result = Evaluation(task, seed, changes["updates"], tuple(scores), Path(out))
     _write(result)
     return result
@@ -217,7 +225,7 @@ def _raise_with_loss(
     lifetimes: int, seed: int,
 ) -> Lived:  # fmt: skip
     phi, policy = artifact.genome.split(artifact.phi.unsqueeze(0))
-    ppo = ppo_of(life)
+    ppo = ppo_of(life, config.reference)
 
     def loss(count: int) -> Mixture:
         learned = TemporalConvLoss(
@@ -244,10 +252,6 @@ def _raise_baseline(name: str, task: Task, life: Lifetime, lifetimes: int, seed:
 
 
 def _write(result: Evaluation) -> None:
-    try:
-        result.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{result.out}: {error.strerror}") from None
     text = json.dumps(result.plain(), indent=1) + "\n"
     write_durably(result.out / f"{result.task}.json", text.encode())
     curves = {s.method: s.lived.episode_returns for s in result.scores}
@@ -267,10 +271,6 @@ def _names(paths: Sequence[str | Path]) -> list[str]:
 
 def _settings(life: Lifetime) -> str:
     return f"lr {life.learning_rate:g}, minibatch {life.minibatch}, passes {life.passes}"
-
-
-def _with(life: Lifetime, changes: dict[str, Any]) -> Lifetime:
-    return Lifetime.model_validate(life.model_dump() | changes)
 
 
 def _join(sizes: Sequence[int]) -> str:

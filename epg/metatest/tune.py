@@ -13,8 +13,9 @@ import yaml
 
 from epg import tasks
 from epg.config import Config, Lifetime, parse_yaml
+from epg.errors import UserError
 from epg.files import write_durably
-from epg.losses.ppo import Ppo
+from epg.lifetime import ppo_of
 from epg.metatest.protocol import raise_agents
 from epg.seeds import Purpose
 
@@ -38,7 +39,7 @@ def tune(config: Config, lifetimes: int) -> dict[str, Any]:
             continue
         setting = {"learning_rate": rate, "minibatch": minibatch, "passes": passes}
         lived = raise_agents(
-            task, lambda _: ppo_of(life), _with(life, setting), lifetimes,
+            task, lambda _: ppo_of(life), life.but(**setting), lifetimes,
             config.seed, Purpose.TUNING,
         )  # fmt: skip
         score = float(np.nan_to_num(lived.final_return, nan=-np.inf).mean())
@@ -58,7 +59,10 @@ def tune(config: Config, lifetimes: int) -> dict[str, Any]:
     budget = (life.updates, life.steps_per_update)
     others = [e for e in known.get(task.name, []) if _budget(e) != budget]
     known[task.name] = [*others, entry]
-    write_durably(TUNED, yaml.safe_dump(known, sort_keys=False).encode())
+    try:
+        write_durably(TUNED, yaml.safe_dump(known, sort_keys=False).encode())
+    except OSError as error:
+        raise UserError(f"{TUNED}: {error.strerror}; the winner is {best}") from None
     print(f"best of {steps:,} steps: {best}; written to {TUNED}", flush=True)
     return entry
 
@@ -79,16 +83,7 @@ def tuned_ppo(task: str, life: Lifetime) -> tuple[Lifetime, bool]:
     setting = {name: nearest[name] for name in ("learning_rate", "minibatch", "passes")}
     if life.steps_per_update % setting["minibatch"]:
         return life, False
-    return _with(life, setting), _budget(nearest) == (life.updates, life.steps_per_update)
-
-
-def ppo_of(life: Lifetime) -> Ppo:
-    """PPO with a lifetime's discount and λ."""
-    return Ppo(life.discount, life.gae_lambda)
-
-
-def _with(life: Lifetime, setting: dict[str, Any]) -> Lifetime:
-    return Lifetime.model_validate(life.model_dump() | setting)
+    return life.but(**setting), _budget(nearest) == (life.updates, life.steps_per_update)
 
 
 def _budget(entry: dict[str, Any]) -> tuple[int, int]:

@@ -62,6 +62,16 @@ def test_a_file_cut_anywhere_keeps_its_whole_lines(journal: Journal, tmp_path: P
         assert same(journal.read(0)[-1], returns(0, 4))
 
 
+def test_from_a_damaged_line_on_it_is_lived_again(journal: Journal, tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal.append([returns(0, 0)])
+    sound = path.read_bytes()
+    for damage in (b"\0\0\0\n", b"{}\n", b"[1]\n"):
+        path.write_bytes(sound + damage)
+        journal.append([returns(0, 2)])
+        assert len(journal.read(0)) == 1 and path.read_bytes() == sound
+
+
 def test_a_new_journal_is_empty(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl", "abc")
     assert journal.read(0) == []
