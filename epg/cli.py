@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,7 +162,7 @@ def _mpirun(ranks: int, arguments: list[str]) -> int:
     command = [mpirun, "-n", str(ranks), sys.executable, "-m", "epg", *arguments]
     environment = os.environ | {RANKS_ASKED_FOR: str(ranks)}
     if sys.stdout.isatty():  # which the master, behind mpirun, cannot see
-        columns = str(os.get_terminal_size().columns)
+        columns = str(shutil.get_terminal_size().columns)
         environment |= {ON_TERMINAL: "1", "COLUMNS": columns}
     try:
         process = subprocess.Popen(command, env=environment, start_new_session=True)

@@ -191,7 +191,8 @@ def _first_difference(theirs: Config, ours: Config) -> str:
     there, here = _flat(theirs.model_dump(mode="json")), _flat(ours.model_dump(mode="json"))
     free = ("evolution.generations", "validation.", "farm.", "log.")
     different = [k for k in here if here[k] != there.get(k) and not k.startswith(free)]
-    return "; ".join(f"{k}: there {there.get(k)}, here {here[k]}" for k in different[:3])
+    said = (f"{k}: there {there.get(k)}, here {here[k]}" for k in different[:3])
+    return "; ".join(said).replace("start_from:", "loss of --from:")
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

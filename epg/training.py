@@ -158,7 +158,8 @@ class Training:
                     events.add(row)
                     self._save(self.generation + 1)
                     progress.show(row)
-                self._finish(self._validate(self._center(), progress))
+                final = self._validate(self._center(), progress)
+            self._finish(final)
         except INTERRUPTIONS:
             directory.say("saved", self.generation, "interrupted")
             print(
