@@ -46,13 +46,12 @@ def train(
     config = load_config(config) if isinstance(config, str | Path) else config
     run = Path("runs") / name if run is None else Path(run)
     _check_device(config.device)
+    evaluator = Evaluator(config)
     if launched_size() == 1:
-        evaluator = Evaluator(config)
         _evolve(evaluator, SerialFarm(evaluator), run, start_from)
     else:
         world = mpi.connect()
         with mpi.abort_on_error(world):
-            evaluator = Evaluator(config)
             if world.rank == mpi.MASTER:
                 with mpi.MpiFarm(world) as farm:
                     _evolve(evaluator, farm, run, start_from)

@@ -56,9 +56,11 @@ def abort_on_error(world: MPI.Intracomm) -> Iterator[None]:
     """An unforeseen exception on one rank ends all: the others would wait for ever."""
     try:
         yield
-    except (UserError, *INTERRUPTIONS):
+    except INTERRUPTIONS:
         raise
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, UserError) and world.rank == MASTER:
+            raise  # the farm has sent the workers home
         logger.exception("rank %d failed", world.rank)
         sys.stderr.write(traceback.format_exc())
         sys.stderr.flush()
