@@ -124,12 +124,12 @@ class Training:
     def __init__(
         self, config: Config, evaluator: Evaluator, farm: Farm, directory: RunDirectory, phi: Tensor
     ) -> None:
+        from epg.evolution.strategy import Strategy  # takes seconds; workers do without
+
         self.config = config
         self.evaluator = evaluator
         self.farm = farm
         self.directory = directory
-        from epg.evolution.strategy import Strategy  # takes seconds; workers do without
-
         self.strategy = Strategy(config.evolution, phi)
         self.generation = 0
         self.totals: dict[str, float] = {

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from epg.agents.agents import Agents, Body
+from epg.agents.agents import Agents, Body, Experience
 from epg.agents.buffer import Transitions
 from epg.lifetime import InnerAdam
 from epg.losses.mixture import Mixture
@@ -64,9 +64,7 @@ def data(request: pytest.FixtureRequest) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def loss_of(data: dict[str, np.ndarray], body: Body) -> TemporalConvLoss | None:
-    if "theta/traj_c0.W" not in data:
-        return None
+def loss_of(data: dict[str, np.ndarray], body: Body) -> TemporalConvLoss:
     architecture = Architecture(body, REFERENCE_INPUTS)
     theirs = {LAYERS[key[6:-2]] + "." + {"W": "weight", "b": "bias"}[key[-1]]: array
               for key, array in data.items() if key.startswith("theta/")}  # fmt: skip
@@ -90,12 +88,11 @@ def test_every_array_is_reproduced(data: dict[str, np.ndarray]) -> None:
     agents = Agents(body, parameters, train_memory=bool(data["use_memory"]), reference=True)
     adam = InnerAdam(agents, float(data["inner_lr"]), reference=True)
     ppo = Ppo(reference=True)
-    parts = [(1 - alpha, learned)] if learned else []
-    mixture = Mixture([*parts, (alpha, ppo)])
+    mixture = Mixture([(1 - alpha, learned), (alpha, ppo)])
     buffer = agents.buffer(int(data["buffer_size"]))
     size, step, start = int(data["minibatch"]), int(data["update_every"]), int(data["filled"])
     lived = slices(data, start, 0)
-    count, kls, contexts, epg_losses = 0, [], [], []
+    count, kls, epg_losses = 0, [], []
 
     for update in range(int(data["updates"])):
         if update == 0 and start > step:
@@ -105,28 +102,22 @@ def test_every_array_is_reproduced(data: dict[str, np.ndarray]) -> None:
             lived = slices(data, step, start + step * (update - 1))
         experience = agents.remember(buffer, lived)
         which = "trajectory_update0" if update == 0 else "trajectory_last_update"
-        if which in data:
-            columns = [
-                experience.observations, experience.actions, experience.rewards[..., None],
-                experience.auxiliary[..., None], experience.dones[..., None],
-            ]  # fmt: skip
-            close(torch.cat(columns, -1), data[which], which)
+        trajectory = trajectory_of(experience)
+        close(trajectory, data[which], which)
+        reader = learned.reader(trajectory, step)
         objective = mixture.objective(agents, experience)
-        their_loss = learned.objective(agents, experience) if learned else None
-        their_ppo = ppo.objective(agents, experience)
+        learned_alone = learned.objective(agents, experience)
+        ppo_alone = ppo.objective(agents, experience)
         for rows in torch.from_numpy(data["permutations"][update]).split(size):
             rows = rows.repeat(P, 1)
             outputs = agents.outputs(experience.observations)
-            if their_loss and learned:
-                value = their_loss(outputs, rows)
-                close(value, data["epg_loss_per_minibatch"][count], f"EPG loss {count}")
-                epg_losses.append(value[0].item())
-                reader = learned.reader(torch.cat(columns_of(experience), -1), step)
-                context = reader.context(agents.distribution.features(outputs), agents.memory())
-                contexts.append(context)
-                close(context[:, 0], data["context_per_minibatch"][count], f"context {count}")
-            if alpha:
-                value = their_ppo(outputs, rows)
+            value = learned_alone(outputs, rows)
+            close(value, data["epg_loss_per_minibatch"][count], f"EPG loss {count}")
+            epg_losses.append(value[0].item())
+            context = reader.context(agents.distribution.features(outputs), agents.memory())
+            close(context[:, 0], data["context_per_minibatch"][count], f"context {count}")
+            if data["use_ppo"]:
+                value = ppo_alone(outputs, rows)
                 close(value, data["ppo_loss_per_minibatch"][count], f"PPO loss {count}")
             adam.descend(objective(outputs, rows))
             if count == 0:
@@ -139,15 +130,15 @@ def test_every_array_is_reproduced(data: dict[str, np.ndarray]) -> None:
         close(agents.parameters[name], array, name)
     for update, kl in enumerate(kls):
         close(kl, data["kl_per_update"][update], f"KL of update {update}")
-    if learned:
-        means = np.reshape(epg_losses, (len(kls), -1)).mean(1)
-        np.testing.assert_allclose(means, data["mean_epg_loss_per_update"], rtol=1e-4, atol=1e-5)
+    means = np.reshape(epg_losses, (len(kls), -1)).mean(1)
+    np.testing.assert_allclose(means, data["mean_epg_loss_per_update"], rtol=1e-4, atol=1e-5)
 
 
-def columns_of(experience: object) -> list[torch.Tensor]:
-    e = experience
-    return [e.observations, e.actions, e.rewards[..., None], e.auxiliary[..., None],
-            e.dones[..., None]]  # type: ignore[attr-defined]  # fmt: skip
+def trajectory_of(e: Experience) -> torch.Tensor:
+    """What the loss is told of each row but the policy's outputs and memory, [P, N, F]."""
+    assert e.auxiliary is not None
+    single = (e.rewards, e.auxiliary, e.dones)
+    return torch.cat([e.observations, e.actions, *(c[..., None] for c in single)], dim=-1)
 
 
 def slices(data: dict[str, np.ndarray], count: int, start: int) -> Transitions:
