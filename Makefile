@@ -39,6 +39,7 @@ lint: $(BIN)/.installed-dev
 
 bench: install
 	$(BIN)/python benchmarks/lifetime_speed.py
+	$(BIN)/python benchmarks/environment_speed.py
 
 clean:
 	rm -rf .venv

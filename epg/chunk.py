@@ -56,7 +56,8 @@ class Returns:
 
     chunk: Chunk
     fitness: np.ndarray
-    """[pairs, S] mean over T MDPs of the final return; NaN where a lifetime failed"""
+    """[pairs, S] mean over T MDPs of the task's score of the final return; NaN where learning
+    failed"""
     kl: np.ndarray
     """[pairs] inner KL per update, mean over lifetimes"""
     entropy: np.ndarray
@@ -130,9 +131,10 @@ class Evaluator:
             self.genome.architecture, loss_phi, config.lifetime.buffer, config.reference
         )
         alpha = center.alpha if training else config.final_alpha
+        owned = [mdps[i] for i in owner]
         lived = live(
             self.task,
-            [mdps[i] for i in owner],
+            owned,
             Fates(fates, owner, config.device),
             Mixture([(1 - alpha, learned), (alpha, ppo_of(config.lifetime, config.reference))]),
             config.lifetime,
@@ -140,12 +142,13 @@ class Evaluator:
             config.reference,
             config.device,
         )
+        fitness = self.task.score(owned, lived.final_return)
         shape = (chunk.count, signs, mdps_per_pair)
         seconds = (time.perf_counter() - started) * config.threads
         logger.info("%s: %d steps in %.2f core-seconds", chunk, lived.steps, seconds)
         return Returns(
             chunk=chunk,
-            fitness=lived.final_return.reshape(shape).mean(2),
+            fitness=fitness.reshape(shape).mean(2),
             kl=lived.kl.reshape(shape).mean((1, 2)),
             entropy=lived.entropy.reshape(shape).mean((1, 2)),
             steps=lived.steps,

@@ -58,7 +58,9 @@ def train(
 @app.command()
 def evaluate(
     losses: Annotated[list[Path], typer.Argument(help="Saved losses, *.safetensors.")],
-    task: Annotated[list[str], typer.Option(help="Task to evaluate on; may be given repeatedly.")],
+    task: Annotated[
+        list[str], typer.Option(help="As in a configuration; a list or repeated: each by itself.")
+    ],
     lifetimes: Annotated[int, typer.Option(min=2, help="Held-out lifetimes of each method.")] = 32,
     updates: Annotated[
         int | None, typer.Option(min=1, help="U; as in the loss's training if left out.")
@@ -83,15 +85,18 @@ def evaluate(
     from epg.metatest.evaluate import evaluate as run_evaluation
 
     sizes = _sizes(hidden) if hidden is not None else None
+    from epg.tasks import parts_of
+
     names = [name for name in baselines.split(",") if name]
-    for name in task:
-        check(losses, name, sizes, names, out)
+    specs = [part for text in task for part in parts_of(_spec("--task", text))]
+    for spec in specs:
+        check(losses, spec, sizes, names, out)
     results = [
         run_evaluation(
-            losses, task=name, lifetimes=lifetimes, updates=updates, hidden=sizes,
+            losses, task=spec, lifetimes=lifetimes, updates=updates, hidden=sizes,
             baselines=names, alpha=alpha, seed=seed, out=out,
         )
-        for name in task
+        for spec in specs
     ]  # fmt: skip
     for result in results:
         print(result.table())
@@ -118,18 +123,32 @@ def tune(
 
 
 @app.command()
-def tasks(json_: Json = False) -> None:
+def tasks(
+    task: Annotated[
+        list[str] | None, typer.Argument(help="As in a configuration; all names if left out.")
+    ] = None,
+    json_: Json = False,
+) -> None:
     """Every task distribution: sizes, horizon, what varies and over which range.
 
-    Example: epg tasks --json
+    Example: epg tasks '{name: random-hopper, mass: [0.9, 1.1]}' gym:Pendulum-v1
     """
-    from epg.tasks import describe, make, names, plain
+    from epg.tasks import OTHERS, describe, make, names, plain
 
-    all_tasks = [make(name) for name in names()]
-    for task in all_tasks:
-        print(describe(task))
+    made = []
+    for text in task or names():
+        try:
+            made.append(make(_spec("task", text)))
+        except UserError as error:
+            if task:
+                raise
+            print(f"{text}: not here: {error}")
+        else:
+            print(describe(made[-1]))
+    if not task:
+        print(OTHERS)
     if json_:
-        print(json.dumps({"tasks": [plain(task) for task in all_tasks]}))
+        print(json.dumps({"tasks": [plain(task) for task in made]}))
 
 
 @app.callback(invoke_without_command=True)
@@ -153,6 +172,16 @@ def _sizes(text: str) -> tuple[int, ...]:
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise UserError(f"--hidden: found {text!r}, expected sizes such as 64,64")
     return tuple(int(part) for part in parts)
+
+
+def _spec(where: str, text: str) -> Any:
+    """A task as a configuration would say it."""
+    from epg.config import parse_yaml
+
+    try:
+        return parse_yaml(text)
+    except UserError as error:
+        raise UserError(f"{where} {text!r}: {error}") from None
 
 
 def _mpirun(ranks: int, arguments: list[str]) -> int:

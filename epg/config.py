@@ -181,7 +181,10 @@ class Config(Settings):
     """A run."""
 
     seed: NonNegativeInt = Field(0, description="of all randomness")
-    task: str = Field(description="the task distribution; `epg tasks` lists them")
+    task: tasks.Spec = Field(
+        description="the task distribution; `epg tasks` lists them: NAME, "
+        "{name: NAME, parameter: number or [low, high]}, or a list of these, a mixture"
+    )
     device: str = Field("cpu", description="torch device of the agents: cpu, cuda, cuda:1")
     threads: PositiveInt = Field(1, description="torch threads of each process")
     reference: bool = Field(
@@ -200,11 +203,11 @@ class Config(Settings):
         None, description="sha256 of the loss that φ starts from; set by --from"
     )
 
-    @field_validator("task")
+    @field_validator("task", mode="before")
     @classmethod
-    def _known(cls, name: str) -> str:
-        tasks.make(name)
-        return name
+    def _known(cls, spec: tasks.Spec) -> tasks.Spec:
+        tasks.make(spec)
+        return spec
 
     @field_validator("device")
     @classmethod

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epg import tasks
 from epg.artifact import Artifact, load
 from epg.chunk import Center, Chunk, Evaluator, Returns, perturb
 from epg.config import Config
@@ -28,6 +29,7 @@ from epg.progress import Progress
 from epg.run import Checkpoint, RunDirectory
 from epg.seeds import Purpose
 from epg.tensorboard import Events
+from epg.tuned import with_scales
 
 
 def train(
@@ -42,8 +44,9 @@ def train(
     if None, after the file or the task; start_from: a saved loss to start from.
     Raises `UserError` for what a user can mend.
     """
-    name = Path(config).stem if isinstance(config, str | Path) else config.task
-    config = load_config(config) if isinstance(config, str | Path) else config
+    name = Path(config).stem if isinstance(config, str | Path) else None
+    config = with_scales(load_config(config) if isinstance(config, str | Path) else config)
+    name = name or tasks.file_name(config.task)
     run = Path("runs") / name if run is None else Path(run)
     _check_device(config.device)
     evaluator = Evaluator(config)
@@ -98,8 +101,8 @@ def starting_phi(evaluator: Evaluator, start_from: str | Path | None) -> Tensor:
     for name in {**ours, **theirs}:
         if ours.get(name) != theirs.get(name):
             raise UserError(
-                f"{start_from}: does not fit task {config.task} with this configuration: "
-                f"its {name} is {theirs.get(name)}, needed {ours.get(name)}"
+                f"{start_from}: does not fit task {tasks.label(config.task)} with this "
+                f"configuration: its {name} is {theirs.get(name)}, needed {ours.get(name)}"
             )
     return artifact.phi
 
@@ -329,7 +332,7 @@ class Training:
             alpha=config.final_alpha,
             config=config.model_dump(mode="json"),
             generation=self.generation,
-            tasks=(config.task,),
+            tasks=tuple(tasks.label(part) for part in tasks.parts_of(config.task)),
         ).save(self.directory.path / name)
 
     def _save(self, generation: int) -> None:

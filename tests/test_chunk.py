@@ -8,16 +8,16 @@ import torch
 
 from epg.chunk import Center, Chunk, Evaluator, draw_mdp, perturb
 from epg.config import Config
-from epg.lifetime import live, ppo_of
+from epg.lifetime import Lived, live, ppo_of
 from epg.losses.mixture import Mixture
 from epg.losses.temporal_conv import TemporalConvLoss
 from epg.seeds import Fate, Fates, Purpose
-from epg.tasks import make
+from epg.tasks import Spec, make
 
 LIFETIME = {"updates": 2, "steps_per_update": 16, "minibatch": 8, "buffer": 32, "hidden": [16]}
 
 
-def config_of(task: str = "random-cart-pole", **evolution: object) -> Config:
+def config_of(task: Spec = "random-cart-pole", **evolution: object) -> Config:
     return Config.model_validate(
         {"task": task, "lifetime": LIFETIME, "evolution": evolution, "alpha": 0.5, "seed": 7}
     )
@@ -166,3 +166,45 @@ def test_a_broken_loss_is_told_as_nan_and_leaves_the_others() -> None:
     named["output.weight"][0, 0] = np.nan
     broken = evaluator.evaluate(Center(3, phi, 0.1, 0.5), training(0, 2))
     assert np.isnan(broken.fitness).all()
+
+
+def test_a_lifetime_gone_bad_is_counted_and_never_reaches_its_neighbours() -> None:
+    """In MuJoCo: its policy turns to NaN, and so do its actions."""
+    task, settings = make("dir-hopper"), config_of().lifetime
+    architecture = Evaluator(config_of("dir-hopper")).genome.architecture
+    phi = torch.stack([architecture.draw(np.random.default_rng(i)) for i in range(3)])
+
+    def raised() -> Lived:
+        fates = Fates([Fate(0, Purpose.TRAINING, 0, i) for i in range(3)], range(3))
+        mdps = [draw_mdp(task, fate) for fate in fates.each()]
+        loss = Mixture([(1.0, TemporalConvLoss(architecture, phi, settings.buffer))])
+        return live(task, mdps, fates, loss, settings)
+
+    sound = raised()
+    phi[1] = torch.nan
+    broken = raised()
+    assert sound.exploded == 0 and broken.exploded >= settings.steps_per_update
+    assert np.isnan(broken.final_return).tolist() == [False, True, False]
+    for name in ("final_return", "episode_returns", "kl", "entropy"):
+        ours, theirs = getattr(broken, name), getattr(sound, name)
+        np.testing.assert_array_equal(ours[[0, 2]], theirs[[0, 2]])
+
+
+def test_fitness_in_a_mixture_is_normalised_for_each_task() -> None:
+    """And does not depend on the chunking: neighbours may be of other tasks."""
+    scales = {"point-goal": [-3.0, -1.0], "random-cart-pole": [10.0, 60.0]}
+    spec = [{"name": name, "scale": scale} for name, scale in scales.items()]
+    evaluator = Evaluator(config_of(spec))
+    center = center_of(evaluator)
+    whole = evaluator.evaluate(center, training(0, 6)).fitness
+    parts = [evaluator.evaluate(center, training(i, 1)).fitness for i in range(6)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    fates = [Fate(7, Purpose.TRAINING, 3, i) for i in range(6)]
+    drawn = [draw_mdp(evaluator.task, fate) for fate in fates]
+    assert {mdp["part"] for mdp in drawn} == {0, 1}
+    raw = Evaluator(config_of([part | {"scale": [0, 1]} for part in spec]))
+    for mdp, fitness, returns in zip(
+        drawn, whole, raw.evaluate(center, training(0, 6)).fitness, strict=True
+    ):
+        low, high = list(scales.values())[mdp["part"]]
+        np.testing.assert_allclose(fitness, (returns - low) / (high - low))

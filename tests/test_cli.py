@@ -68,9 +68,31 @@ def test_tasks(epg: Run, tmp_path: Path) -> None:
     cart_pole = tasks["random-cart-pole"]
     assert (cart_pole["observation_size"], cart_pole["action_size"]) == (4, 1)
     assert not cart_pole["discrete"] and cart_pole["horizon"] == 200
-    assert {"name": "force", "low": 5.0, "high": 15.0, "unit": "N", "note": ""} in cart_pole[
-        "varied"
-    ]
+    force = {"name": "force", "low": 5.0, "high": 15.0, "unit": "N", "allowed": [0.0, 1000.0]}
+    assert any(force.items() <= varied.items() for varied in cart_pole["varied"])
+    assert "gym:ID" in said.out and "module:Class" in said.out
+
+
+def test_tasks_tells_of_those_that_are_named(epg: Run, tmp_path: Path) -> None:
+    narrow = "{name: random-hopper, gravity: -9.81}"
+    said = epg("tasks", narrow, "[hopper, reacher]", "gym:Pendulum-v1", folder=tmp_path)
+    assert (said.code, said.err) == (0, "")
+    for words in ("gravity: -9.81 to -9.81", "hopper + reacher: a mixture", "reacher: Gym", "gym:"):
+        assert words in said.out
+    assert "cart-pole" not in said.out
+    refused(epg("tasks", "gym:CarRacing-v3", folder=tmp_path), "gym:CarRacing-v3", "no pixels")
+
+
+def test_without_an_extra_the_others_are_still_told(epg: Run, tmp_path: Path) -> None:
+    """As where Box2D is not installed."""
+    before = "import sys; sys.modules['Box2D'] = None"
+    said = epg("tasks", folder=tmp_path, before=before)
+    assert (said.code, said.err) == (0, "")
+    assert "lunar-lander-continuous: not here: " in said.out and "epg[box2d]" in said.out
+    assert "walker2d: Gym" in said.out
+    said = epg("tasks", "lunar-lander-continuous", folder=tmp_path, before=before)
+    refused(said, "task lunar-lander-continuous: needs Box2D: pip install 'epg[box2d]'")
+    refused(epg("tasks", "gym:LunarLander-v3", folder=tmp_path, before=before), "gymnasium[box2d]")
 
 
 # What `epg train` refuses
@@ -124,6 +146,9 @@ def place(tmp_path: Path, tiny: Path, finished: Path) -> Path:
             ["tiny.yaml", "lifetime.memory=5", "--from", "run/loss.safetensors"],
             ["run/loss.safetensors", "memory is 4, needed 5"],
         ),
+        (["tiny.yaml", "task={name: point-goal, angle: 7}"], ["angle: found 7", "0 to 6.28319"]),
+        (["tiny.yaml", "task=[point-goal]"], ["task point-goal: in a mixture", "epg tune CONFIG"]),
+        (["tiny.yaml", "task=7"], ["task: found 7", "allowed: NAME"]),
     ],
 )
 def test_train_refuses(
@@ -181,8 +206,14 @@ def with_policy(epg: Run, tiny: Path, tmp_path_factory: pytest.TempPathFactory) 
         (["none"], ["none: no such loss"]),
         (["text.safetensors"], ["text.safetensors"]),
         (["flipped.safetensors"], ["flipped.safetensors", "checksum"]),
-        (["run/loss.safetensors", "--task", "cart-pole"], ["size is 2, the task's 4"]),
-        (["run/loss.safetensors", "--task", "pole"], ["'pole'", "allowed: cart-pole"]),
+        (
+            ["run/loss.safetensors", "--task", "random-cart-pole"],
+            ["observation size is 2, the task's 4", "pad a task to a larger loss"],
+        ),
+        (["run/loss.safetensors", "--task", "mountain-car"], ["action size is 2, the task's 3"]),
+        (["run/loss.safetensors", "--task", "{name: cart-pole"], ["--task", "broken YAML"]),
+        (["run/loss.safetensors", "--task", "{name: point-goal, x: 1}"], ["parameter 'x'"]),
+        (["run/loss.safetensors", "--task", "pole"], ["'pole'", "did you mean cart-pole?"]),
         (["run/loss.safetensors", "--baselines", "ppo,a2c"], ["'a2c'", "allowed: ppo, random"]),
         (["run/loss.safetensors", "--hidden", "8;8"], ["--hidden", "'8;8'", "64,64"]),
         (["run/loss.safetensors", "--hidden", "²"], ["--hidden"]),

@@ -107,8 +107,8 @@ def test_no_file_at_all(tmp_path: Path) -> None:
 
 
 def test_an_unknown_task_is_told_with_all_that_there_are(wrote: Wrote) -> None:
-    message = refusal(wrote("a.yaml", "task: hopper\n"))
-    assert all(name in message for name in ("'hopper'", "dir-hopper", "random-cart-pole"))
+    message = refusal(wrote("a.yaml", "task: hoper\n"))
+    assert all(name in message for name in ("'hoper'", "dir-hopper", "random-cart-pole"))
 
 
 def test_overrides_change_what_the_file_says(tiny: Path) -> None:

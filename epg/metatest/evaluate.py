@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,9 +24,10 @@ from epg.losses.temporal_conv import TemporalConvLoss
 from epg.metatest.plot import plot_curves
 from epg.metatest.protocol import raise_agents
 from epg.metatest.statistics import Interval, bootstrap, interquartile_mean
-from epg.metatest.tune import tuned_ppo
 from epg.seeds import Purpose
 from epg.tasks.base import Task
+from epg.tasks.mixture import Padded
+from epg.tuned import tuned_ppo
 
 BASELINES = ("ppo", "random")
 
@@ -97,7 +99,7 @@ class Evaluation:
             lines.append(
                 f"{score.method:<24} {score.mean!s:>24} {score.iqm!s:>24}  {score.about}{failed}"
             )
-        lines.append(f"picture: {self.out / (self.task + '.png')}")
+        lines.append(f"picture: {self.out / (tasks.file_name(self.task) + '.png')}")
         return "\n".join(lines)
 
     def plain(self) -> dict[str, Any]:
@@ -112,7 +114,7 @@ class Evaluation:
 
 def evaluate(
     losses: str | Path | Sequence[str | Path],
-    task: str,
+    task: str | dict[str, Any],
     lifetimes: int = 32,
     updates: int | None = None,
     hidden: Sequence[int] | None = None,
@@ -123,14 +125,15 @@ def evaluate(
 ) -> Evaluation:
     """Raise agents with every loss and baseline; write `TASK.json` and `TASK.png` into `out`.
 
-    losses: files, or one of them; updates: U, as in the first loss's training if None; hidden: the
-    agents' layers, likewise; alpha: weight of PPO beside the losses, as at the end of their
-    training if None. Every method has the same MDPs, agents at birth and environment steps.
+    losses: files, or one of them, made for this task or, with zeros for padding, for a larger one;
+    task: a name, or {"name": …, parameter: …}; updates: U, as in the first loss's training if None;
+    hidden: the agents' layers, likewise; alpha: weight of PPO beside the losses, as at the end of
+    their training if None. Every method has the same MDPs, chance and environment steps.
     Raises `UserError` for what a user can mend.
     """
     paths = [losses] if isinstance(losses, str | Path) else list(losses)
     _check_numbers(lifetimes, updates, hidden, alpha, seed)
-    the_task, artifacts, configs = check(paths, task, hidden, baselines, out)
+    the_task, fitted, artifacts, configs = check(paths, task, hidden, baselines, out)
     try:
         Path(out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -141,30 +144,33 @@ def evaluate(
         changes["hidden"] = tuple(hidden)
     names = _names(paths)
     scores = []
-    for name, artifact, config in zip(names, artifacts, configs, strict=True):
+    for name, fit, artifact, config in zip(names, fitted, artifacts, configs, strict=True):
         life = config.lifetime.but(**changes)
         weight = artifact.alpha if alpha is None else alpha
-        lived = _raise_with_loss(the_task, artifact, config, life, weight, lifetimes, seed)
-        scores.append(Score(name, f"α {weight:g}, {_settings(life)}", lived, life.steps_per_update))
+        about = f"α {weight:g}, {_settings(life)}"
+        if fit is not the_task:
+            about += f", padded to {fit.observation_size} observations, {fit.action_size} actions"
+        lived = _raise_with_loss(fit, artifact, config, life, weight, lifetimes, seed)
+        scores.append(Score(name, about, lived, life.steps_per_update))
     reference = configs[0].lifetime.but(**changes)
     for name in baselines:
         scores.append(_raise_baseline(name, the_task, reference, lifetimes, seed))
     finals = np.concatenate([score.lived.final_return for score in scores])
     worst = float(np.nanmin(finals)) if np.isfinite(finals).any() else 0.0
     scores = [replace(score, worst=worst) for score in scores]
-    result = Evaluation(task, seed, changes["updates"], tuple(scores), Path(out))
+    result = Evaluation(the_task.name, seed, changes["updates"], tuple(scores), Path(out))
     _write(result)
     return result
 
 
 def check(
     paths: Sequence[str | Path],
-    task: str,
+    task: str | dict[str, Any],
     hidden: Sequence[int] | None,
     baselines: Sequence[str],
     out: str | Path,
-) -> tuple[Task, list[Artifact], list[Config]]:
-    """The task, and the losses with their configurations, if they can be evaluated together."""
+) -> tuple[Task, list[Task], list[Artifact], list[Config]]:
+    """The task, and as each loss sees it; the losses and their configurations."""
     unknown = [name for name in baselines if name not in BASELINES]
     if unknown:
         raise UserError(f"baseline {unknown[0]!r} is unknown; allowed: {', '.join(BASELINES)}")
@@ -172,9 +178,13 @@ def check(
     if not paths:
         raise UserError("losses: found none, expected at least one")
     artifacts = [load(path) for path in paths]
-    configs = [validate(a.config, str(p)) for a, p in zip(artifacts, paths, strict=True)]
+    # Whatever a loss was trained on is not needed here, nor may be at hand.
+    configs = [
+        validate(a.config | {"task": task}, str(p)) for a, p in zip(artifacts, paths, strict=True)
+    ]
+    fitted = []
     for path, artifact, config in zip(paths, artifacts, configs, strict=True):
-        check_fit(str(path), artifact, the_task, hidden)
+        fitted.append(fit(str(path), artifact, the_task, hidden))
         ours, first = (c.lifetime.steps_per_update for c in (config, configs[0]))
         if ours != first:
             raise UserError(
@@ -183,7 +193,7 @@ def check(
             )
     if Path(out).exists() and not Path(out).is_dir():
         raise UserError(f"{out}: a file, expected a folder or none")
-    return the_task, artifacts, configs
+    return the_task, fitted, artifacts, configs
 
 
 def _check_numbers(
@@ -201,23 +211,27 @@ def _check_numbers(
             raise UserError(f"{name}: found {found}, allowed: {allowed}")
 
 
-def check_fit(path: str, artifact: Artifact, task: Task, hidden: Sequence[int] | None) -> None:
-    """Refuse a loss that cannot judge this task's agents."""
+def fit(path: str, artifact: Artifact, task: Task, hidden: Sequence[int] | None) -> Task:
+    """The task, padded where the loss is made for a larger one; refused if it is too small."""
     body = artifact.genome.architecture.body
-    for what, found, needed in (
-        ("observation size", body.observation_size, task.observation_size),
-        ("action size", body.action_size, task.action_size),
-        ("discrete actions", body.discrete, task.discrete),
+    for what, found, needed, fits in (
+        ("observation size", body.observation_size, task.observation_size, operator.ge),
+        ("action size", body.action_size, task.action_size, operator.ge),
+        ("discrete actions", body.discrete, task.discrete, operator.eq),
     ):
-        if found != needed:
+        if not fits(found, needed):
+            padding = "; zeros can pad a task to a larger loss only" if fits is operator.ge else ""
             raise UserError(
-                f"{path}: does not fit task {task.name}: its {what} is {found}, the task's {needed}"
+                f"{path}: does not fit task {task.name}: its {what} is {found}, the task's "
+                f"{needed}{padding}"
             )
     if artifact.genome.with_policy and hidden is not None and tuple(hidden) != body.hidden:
         raise UserError(
             f"{path}: holds an evolved initial policy with layers {_join(body.hidden)}; "
             f"--hidden {_join(hidden)} does not fit it"
         )
+    sizes = (body.observation_size, body.action_size)
+    return task if sizes == (task.observation_size, task.action_size) else Padded(task, *sizes)
 
 
 def _raise_with_loss(
@@ -253,11 +267,10 @@ def _raise_baseline(name: str, task: Task, life: Lifetime, lifetimes: int, seed:
 
 def _write(result: Evaluation) -> None:
     text = json.dumps(result.plain(), indent=1) + "\n"
-    write_durably(result.out / f"{result.task}.json", text.encode())
+    name = tasks.file_name(result.task)
+    write_durably(result.out / f"{name}.json", text.encode())
     curves = {s.method: s.lived.episode_returns for s in result.scores}
-    plot_curves(
-        result.out / f"{result.task}.png", result.task, curves, result.scores[0].steps_per_update
-    )
+    plot_curves(result.out / f"{name}.png", result.task, curves, result.scores[0].steps_per_update)
 
 
 def _names(paths: Sequence[str | Path]) -> list[str]:

@@ -36,7 +36,8 @@ def plot_curves(
         axes.fill_between(steps, mean - half, mean + half, alpha=0.2, color=line.get_color())
     axes.set(title=title, xlabel="environment steps of a lifetime", ylabel="return of an episode")
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.lines:  # none where no episode ended
+        axes.legend()
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120)
     write_durably(path, image.getvalue())

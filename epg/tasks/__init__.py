@@ -3,43 +3,170 @@
 from __future__ import annotations
 
 import difflib
+import re
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from epg.errors import UserError
-from epg.tasks.base import Batch, Mdp, Step, Task, Varied
+from epg.tasks.base import Batch, Mdp, Step, Task, Varied, check
+from epg.tasks.draws import uniform_noise
+from epg.tasks.mixture import Mixture, Scale
+from epg.tasks.native import NativeBatch
 
-__all__ = ["Batch", "Mdp", "Step", "Task", "Varied", "describe", "make", "names", "plain"]
+__all__ = [
+    "Batch", "Mdp", "Mixture", "NativeBatch", "Spec", "Step", "Task", "Varied", "describe",
+    "file_name", "label", "make", "names", "parts_of", "plain", "uniform_noise",
+]  # fmt: skip
+
+Spec = str | dict[str, Any] | list[str | dict[str, Any]]
+"""What names a task: its name; {name: …, parameter: …}; or a list of these, a mixture."""
 
 _TASKS = {
+    "acrobot": ("epg.tasks.acrobot", "Acrobot"),
+    "ant": ("epg.tasks.ant", "Ant"),
     "cart-pole": ("epg.tasks.cart_pole", "CartPole"),
+    "dir-half-cheetah": ("epg.tasks.half_cheetah", "DirHalfCheetah"),
     "dir-hopper": ("epg.tasks.hopper", "DirHopper"),
+    "goal-ant": ("epg.tasks.ant", "GoalAnt"),
+    "half-cheetah": ("epg.tasks.half_cheetah", "HalfCheetah"),
+    "hopper": ("epg.tasks.hopper", "Hopper"),
+    "lunar-lander-continuous": ("epg.tasks.gym", "LunarLanderContinuous"),
+    "mountain-car": ("epg.tasks.mountain_car", "MountainCar"),
     "point-goal": ("epg.tasks.point_goal", "PointGoal"),
     "random-cart-pole": ("epg.tasks.cart_pole", "RandomCartPole"),
     "random-hopper": ("epg.tasks.hopper", "RandomHopper"),
+    "random-reacher": ("epg.tasks.reacher", "RandomReacher"),
+    "random-walker": ("epg.tasks.walker", "RandomWalker"),
+    "reacher": ("epg.tasks.reacher", "Reacher"),
+    "walker2d": ("epg.tasks.walker", "Walker2d"),
 }
+OTHERS = """\
+gym:ID: any Gymnasium environment with a flat Box of observations, as gym:Pendulum-v1
+module:Class: a distribution of your own; docs/tasks.md has a template
+[NAME, NAME]: several at once, padded to the largest"""
 
 
 def names() -> list[str]:
-    """The names that `make` takes, sorted."""
+    """The names of this package's own tasks, sorted."""
     return sorted(_TASKS)
 
 
-def make(name: str) -> Task:
-    """The task of that name."""
-    if name not in _TASKS:
-        near = difflib.get_close_matches(name, names())
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise UserError(f"task: unknown name {name!r}; {hint}allowed: {', '.join(names())}")
-    module, task = _TASKS[name]
+def parts_of(spec: Spec) -> list[str | dict[str, Any]]:
+    """The distributions in a mixture, or the one that it is."""
+    return spec if isinstance(spec, list) else [spec]
+
+
+def make(spec: Spec) -> Task:
+    """The task that a name, with or without parameters, or a list of them, stands for.
+
+    Raises `UserError` in one line that names the task.
+    """
+    if not isinstance(spec, list):
+        return _make_one(*_split(spec))
+    scales: list[Scale | None] = []
+    for part in spec:
+        given = part.get("scale") if isinstance(part, dict) else None
+        scales.append(_scale(label(part), given) if given is not None else None)
+    return Mixture([_make_one(*_split(part)) for part in spec], scales)
+
+
+def label(spec: Spec) -> str:
+    """What to call it: the name, with the parameters that were given."""
+    if isinstance(spec, list):
+        return " + ".join(label(part) for part in spec)
+    name, parameters = _split(spec)
+    given = [f"{key}={_show(value)}" for key, value in sorted(parameters.items())]
+    return f"{name}({', '.join(given)})" if given else name
+
+
+def file_name(spec: Spec) -> str:
+    """Its label with nothing but what is fit for a file's name."""
+    return re.sub(r"[^\w.=,+-]+", "-", label(spec)).strip("-")
+
+
+def _split(spec: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    if isinstance(spec, str):
+        return spec, {}
+    name = spec.get("name") if isinstance(spec, dict) else None
+    if not isinstance(name, str):
+        raise UserError(f"task: found {spec!r}, allowed: NAME, {{name: NAME, …}}, or a list")
+    return name, {key: value for key, value in spec.items() if key not in ("name", "scale")}
+
+
+def _show(value: Any) -> str:
+    numbers = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    return "..".join(f"{n:g}" if isinstance(n, int | float) else str(n) for n in numbers)
+
+
+def _scale(name: str, given: Any) -> Scale:
+    numbers = given if isinstance(given, list) else []
+    if len(numbers) != 2 or not all(isinstance(n, int | float) for n in numbers):
+        raise UserError(
+            f"task {name}: scale: found {given!r}, allowed: [final return of a random policy, "
+            "of tuned PPO]"
+        )
+    low, high = map(float, numbers)
+    if not low < high:
+        raise UserError(f"task {name}: scale: found {given!r}, allowed: the second above the first")
+    return low, high
+
+
+def _make_one(name: str, parameters: dict[str, Any]) -> Task:
+    kind, colon, what = name.partition(":")
     try:
-        made: Task = getattr(import_module(module), task)()
+        if kind == "gym" and colon:
+            task = import_module("epg.tasks.gym").Gymnasium(what, **parameters)
+        else:
+            task = (_find(kind, what) if colon else _known(name))(**parameters)
+        if not isinstance(task, Task):
+            raise UserError("it is not an epg.tasks.Task")
+        check(task)
     except ModuleNotFoundError as error:
         if error.name not in ("mujoco", "gymnasium"):
             raise
-        raise UserError(f"task {name}: needs {error.name}, which is not installed") from error
-    return made
+        raise UserError(f"task {name}: needs {error.name}, which is not installed") from None
+    except UserError as error:
+        raise UserError(
+            f"task {name}: {error}" if name in _TASKS or colon else str(error)
+        ) from None
+    except TypeError as error:
+        if not re.search("unexpected keyword argument|Can't instantiate abstract", str(error)):
+            raise
+        raise UserError(f"task {name}: {error}") from None
+    task.name = label({"name": name, **parameters})
+    return task
+
+
+def _known(name: str) -> Any:
+    if name not in _TASKS:
+        near = difflib.get_close_matches(name, names())
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise UserError(
+            f"task: unknown name {name!r}; {hint}allowed: {', '.join(names())}, gym:ID, "
+            "module:Class"
+        )
+    module, task = _TASKS[name]
+    return getattr(import_module(module), task)
+
+
+def _find(module: str, name: str) -> Any:
+    """A class in a user's module, which may lie in the working directory."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise UserError(f"no module {error.name!r} here ({here}) nor installed") from None
+    if not isinstance(found, type):
+        raise UserError(f"module {module!r} has no class {name!r}")
+    return found
 
 
 def describe(task: Task) -> str:
@@ -51,11 +178,10 @@ def describe(task: Task) -> str:
         f"action{'s' * (task.action_size > 1)}, horizon {task.horizon}",
     ]
     lines += [
-        f"  {v.name}: {v.low:g} to {v.high:g} {v.unit}".rstrip()
-        + (f" ({v.note})" if v.note else "")
-        for v in task.varied
+        f"  {v.name}: {v.show_range()}" + (f" ({v.note})" if v.note else "") for v in task.varied
     ]
-    return "\n".join(lines)
+    parts = task.parts if isinstance(task, Mixture) else ()
+    return "\n".join(lines + [describe(part.task) for part in parts])
 
 
 def plain(task: Task) -> dict[str, Any]:

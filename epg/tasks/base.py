@@ -5,14 +5,18 @@ Shape letters: P environments in a batch, O observation, A action.
 
 from __future__ import annotations
 
+import difflib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+from epg.errors import UserError
 
 Mdp = dict[str, Any]
 """One MDP: the drawn value of every parameter that the task varies, by name."""
@@ -20,13 +24,52 @@ Mdp = dict[str, Any]
 
 @dataclass(frozen=True)
 class Varied:
-    """A parameter that a task draws anew for each MDP, uniformly unless `note` says otherwise."""
+    """A parameter that a task draws anew for each MDP, uniformly."""
 
     name: str
     low: float
     high: float
-    unit: str
+    unit: str = ""
     note: str = ""
+    count: int | None = None
+    """how many are drawn, say one for each body: a list; None for one number"""
+    choices: tuple[float, ...] = ()
+    """if not empty, one of these is drawn"""
+    allowed: tuple[float, float] | None = None
+    """how far a user may move the range; None for not beyond low and high"""
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        """A number, or a list of `count`."""
+        if self.choices:
+            return float(rng.choice(self.choices))
+        return np.asarray(rng.uniform(self.low, self.high, self.count)).tolist()
+
+    def within(self, given: Any) -> Varied:
+        """The same over a range that a user gives: a number, or [low, high].
+
+        Raises `UserError` if it is no such thing, or not allowed.
+        """
+        numbers = given if isinstance(given, list) else [given, given]
+        if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
+            raise UserError(f"{self.name}: found {given!r}, allowed: a number or [low, high]")
+        if self.choices:
+            if not numbers or not set(numbers) <= set(self.choices):
+                raise UserError(f"{self.name}: found {given!r}, allowed: {self.show_range()}")
+            chosen = tuple(c for c in self.choices if c in numbers)
+            return replace(self, choices=chosen, low=min(chosen), high=max(chosen))
+        least, most = self.allowed or (self.low, self.high)
+        if len(numbers) != 2 or not least <= numbers[0] <= numbers[1] <= most:
+            raise UserError(
+                f"{self.name}: found {given!r}, allowed: a number or [low, high], "
+                f"{least:g} to {most:g} {self.unit}".rstrip()
+            )
+        return replace(self, low=float(numbers[0]), high=float(numbers[1]))
+
+    def show_range(self) -> str:
+        """The range, for people."""
+        if self.choices:
+            return " or ".join(f"{c:g}" for c in self.choices)
+        return f"{self.low:g} to {self.high:g} {self.unit}".rstrip()
 
 
 class Step(NamedTuple):
@@ -69,20 +112,37 @@ class Batch(ABC):
 class Task(ABC):
     """A distribution over MDPs that share their sizes."""
 
-    name: ClassVar[str]
-    summary: ClassVar[str]
+    name: str
+    """What `epg.tasks.make` was asked for, with the parameters that were given."""
+    summary: str
     """One line for `epg tasks`."""
-    observation_size: ClassVar[int]
-    action_size: ClassVar[int]
+    observation_size: int
+    action_size: int
     """Dimensions of a continuous action, or the number of discrete ones."""
-    discrete: ClassVar[bool]
-    horizon: ClassVar[int]
+    discrete: bool
+    horizon: int
     """Steps after which an episode is truncated."""
-    varied: ClassVar[tuple[Varied, ...]]
+    varied: tuple[Varied, ...] = ()
 
-    @abstractmethod
+    def __init__(self, **ranges: Any) -> None:
+        """`ranges`: numbers or [low, high] by the name of what varies, other than the usual.
+
+        Raises `UserError` naming a parameter that is unknown or out of its physical range.
+        """
+        known = [v.name for v in self.varied]
+        for name in ranges:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                allowed = f"allowed: {', '.join(known)}" if known else "it takes none"
+                raise UserError(f"unknown parameter {name!r}; {hint}{allowed}")
+        self.varied = tuple(
+            v.within(ranges[v.name]) if v.name in ranges else v for v in self.varied
+        )
+
     def draw(self, rng: np.random.Generator) -> Mdp:
         """Draw one MDP."""
+        return {v.name: v.draw(rng) for v in self.varied}
 
     @abstractmethod
     def batch(
@@ -93,3 +153,22 @@ class Task(ABC):
         restart: bool = True,
     ) -> Batch:
         """P environments, one for each MDP; `rngs[i]` draws the resets of environment i."""
+
+    def score(self, mdps: Sequence[Mdp], returns: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The fitness [P] that final returns [P] in these MDPs are worth: here, themselves."""
+        return returns
+
+
+def check(task: Task) -> None:
+    """Whether a task, maybe a user's own, says all that it must. Raises `UserError` if not."""
+    for name, kind in (
+        ("summary", str), ("observation_size", int), ("action_size", int),
+        ("discrete", bool), ("horizon", int),
+    ):  # fmt: skip
+        found = getattr(task, name, None)
+        if not isinstance(found, kind) or (kind is int and (found is True or int(found) < 1)):
+            wanted = {"int": "an integer above 0", "str": "a text", "bool": "True or False"}
+            raise UserError(f"{name} of the task: found {found!r}, needed: {wanted[kind.__name__]}")
+    for v in task.varied:
+        if not (math.isfinite(v.low) and math.isfinite(v.high) and v.low <= v.high):
+            raise UserError(f"{v.name} of the task: found {v.low} to {v.high}, needed a range")

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from epg.tasks.base import Batch, Mdp, Task, Varied
-from epg.tasks.draws import uniform, uniform_noise
+from epg.tasks.draws import uniform_noise
 from epg.tasks.native import NativeBatch
 
 GRAVITY = 9.8  # m/s²
@@ -48,15 +47,12 @@ class RandomCartPole(_CartPoleTask):
     action_size = 1
     discrete = False
     horizon = 200
-    varied: ClassVar[tuple[Varied, ...]] = (
-        Varied("cart_mass", 0.5, 2.0, "kg"),
-        Varied("pole_mass", 0.05, 0.5, "kg"),
-        Varied("half_length", 0.25, 1.0, "m"),
-        Varied("force", 5.0, 15.0, "N"),
+    varied = (
+        Varied("cart_mass", 0.5, 2.0, "kg", allowed=(0.01, 100.0)),
+        Varied("pole_mass", 0.05, 0.5, "kg", allowed=(0.001, 100.0)),
+        Varied("half_length", 0.25, 1.0, "m", allowed=(0.05, 10.0)),
+        Varied("force", 5.0, 15.0, "N", allowed=(0.0, 1000.0)),
     )
-
-    def draw(self, rng: np.random.Generator) -> Mdp:
-        return uniform(self.varied, rng)
 
 
 class CartPole(_CartPoleTask):
@@ -67,7 +63,6 @@ class CartPole(_CartPoleTask):
     action_size = 2
     discrete = True
     horizon = 500
-    varied: ClassVar[tuple[Varied, ...]] = ()
 
     def draw(self, rng: np.random.Generator) -> Mdp:
         return {"cart_mass": 1.0, "pole_mass": 0.1, "half_length": 0.5, "force": 10.0}

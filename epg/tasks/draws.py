@@ -1,18 +1,16 @@
-"""What tasks draw: the parameters of an MDP, and the noise that an episode starts with.
+"""What an episode starts with: noise, drawn ahead for all environments of a batch.
 
 Shape letters: P environments, S numbers drawn for one reset.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-from epg.tasks.base import Mdp, Varied
 
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
 """Draws n resets, [n, S], one after the other: n then m are the same numbers as n + m."""
@@ -20,14 +18,14 @@ Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
 DEPTH = 64
 
 
-def uniform(varied: Iterable[Varied], rng: np.random.Generator) -> Mdp:
-    """One number for each parameter, uniform between its bounds."""
-    return {v.name: float(rng.uniform(v.low, v.high)) for v in varied}
-
-
 def uniform_noise(size: int, scale: float) -> Draw:
     """Resets of `size` numbers, uniform in ±scale."""
     return lambda rng, n: rng.uniform(-scale, scale, (n, size))
+
+
+def one_by_one(draw: Callable[[np.random.Generator], NDArray[np.float64]]) -> Draw:
+    """Resets of several kinds of numbers, of which `draw` draws one reset, [S]."""
+    return lambda rng, n: np.stack([draw(rng) for _ in range(n)])
 
 
 class Resets:

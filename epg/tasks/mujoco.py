@@ -1,13 +1,14 @@
 """A batch of MuJoCo simulations, stepped on the CPU by a plain loop of `mj_step`.
 
-A task adds three functions of the batched positions and velocities: `observe`, `reward`, `ends`.
-Shape letters: P environments, O observation, A action, Q positions, V velocities.
+A task adds three functions of the batched states: `observe`, `reward`, `ends`.
+Shape letters: P environments, O observation, A action, Q positions, V velocities, S sensed.
 """
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from epg.tasks.base import Batch, Step
-from epg.tasks.draws import Draw, Resets
+from epg.tasks.base import Batch, Mdp, Step
+from epg.tasks.draws import Draw
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-MAX_VALUE = 1e10  # what MuJoCo itself takes for a state gone bad (mjMAXVAL)
+MAX_POSITION = 1e10  # what MuJoCo itself takes for a state gone bad (mjMAXVAL)
+MAX_SPEED = 1e3  # m/s or rad/s: five times what any joint here reaches under full torque
 
 _QUIET = (
     mujoco.mjtWarning.mjWARN_BADQPOS,
     mujoco.mjtWarning.mjWARN_BADQVEL,
     mujoco.mjtWarning.mjWARN_BADQACC,
     mujoco.mjtWarning.mjWARN_BADCTRL,
+    mujoco.mjtWarning.mjWARN_INERTIA,  # where velocities are huge
 )
 
 
@@ -52,12 +55,49 @@ def load(asset: str) -> Any:
     return spec
 
 
+def compile_quietly(spec: Any) -> Any:
+    """The model; what MuJoCo says of the age of Gymnasium's files is not for our users."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is deprecated")
+        return spec.compile()
+
+
+def compile_each(model_of: Callable[[Mdp], Any], mdps: Sequence[Mdp]) -> list[Any]:
+    """The model of every MDP, [P]: one model where several share an MDP."""
+    compiled = {id(mdp): model_of(mdp) for mdp in {id(mdp): mdp for mdp in mdps}.values()}
+    return [compiled[id(mdp)] for mdp in mdps]
+
+
+class State:
+    """What P simulations are in: one array, so that few operations touch all of it."""
+
+    def __init__(self, numbers: Floats, nq: int, nv: int) -> None:
+        self.numbers = numbers
+        """[P, Q + V + S]"""
+        self.qpos = numbers[:, :nq]
+        """[P, Q]"""
+        self.qvel = numbers[:, nq : nq + nv]
+        """[P, V]"""
+        self.moving = numbers[:, : nq + nv]
+        """[P, Q + V]: both"""
+        self.sensed = numbers[:, nq + nv :]
+        """[P, S]: what else `sense` names"""
+        self._sizes = nq, nv
+
+    def rows(self, which: Any) -> State:
+        """Some of them, copied."""
+        return State(np.array(self.numbers[which]), *self._sizes)
+
+
 class MujocoBatch(Batch):
     """P simulations; models may be shared, and all have the same sizes.
 
-    An episode fails when its next state or its action is not finite or beyond MAX_VALUE. It then
-    ends where it stood, with reward 0.
+    An episode fails when its next state or its action is not finite, when a position is beyond
+    MAX_POSITION or a velocity beyond MAX_SPEED. It then ends where it stood, with reward 0.
     """
+
+    contact_forces = False
+    """Whether to compute `cfrc_ext` after every step."""
 
     def __init__(
         self,
@@ -73,77 +113,90 @@ class MujocoBatch(Batch):
         """`start` [P, Q + V] plus a draw [Q + V] is where an episode starts."""
         p, first = len(models), models[0]
         self.data = [mujoco.MjData(model) for model in models]
+        self.seconds = first.opt.timestep * frame_skip
+        """of a step"""
         self._failures = np.zeros(p, dtype=np.int64)
         self._start = start
-        self._resets = Resets(rngs, draw, "cpu")
-        self._frame_skip = frame_skip
+        self._rngs = rngs
+        self._draw = draw
+        self.frame_skip = frame_skip
         self._horizon = horizon
         self._device = device
         self._restart = restart
-        self._ctrl = np.zeros((p, first.nu))
-        self._qpos = np.zeros((p, first.nq))
-        self._qvel = np.zeros((p, first.nv))
-        # Views are made once: making one costs more than copying a row through it.
-        self._rows = [
-            (model, data, data.ctrl, ctrl, data.qpos, qpos, data.qvel, qvel)
-            for model, data, ctrl, qpos, qvel in zip(
-                models, self.data, self._ctrl, self._qpos, self._qvel, strict=True
-            )
+        # Views are made once: making one costs more than copying through it.
+        self._pairs = list(zip(models, self.data, strict=True))
+        self._views = [
+            [data.qpos, data.qvel, *(view.reshape(-1) for view in self.sense(data))]
+            for data in self.data
         ]
+        self._all_views = [view for views in self._views for view in views]
+        self._warnings = [[data.warning[kind] for kind in _QUIET] for data in self.data]
+        self._ctrl = np.zeros((p, first.nu))
+        self._controls = [(data.ctrl, row) for data, row in zip(self.data, self._ctrl, strict=True)]
+        width = sum(view.size for view in self._views[0])
+        self._state = State(np.zeros((p, width)), first.nq, first.nv)
 
     @property
     def failures(self) -> NDArray[np.int64]:
         return self._failures.copy()
 
-    @abstractmethod
-    def observe(self, qpos: Floats, qvel: Floats) -> Floats:
-        """A new array [P, O], of qpos [P, Q] and qvel [P, V]."""
+    def sense(self, data: Any) -> Sequence[Floats]:
+        """Views of what else of a simulation the three functions below need."""
+        return ()
 
     @abstractmethod
-    def reward(self, before: Floats, qpos: Floats, qvel: Floats, ctrl: Floats) -> Floats:
-        """[P], for going from qpos `before` [P, Q] to `qpos` and `qvel` under ctrl [P, A]."""
+    def observe(self, state: State) -> Floats:
+        """A new array [P, O]."""
 
     @abstractmethod
-    def ends(self, qpos: Floats, qvel: Floats) -> Bools:
+    def reward(self, before: State, after: State, actions: NDArray[np.float32]) -> Floats:
+        """[P], for going from one state to the next by actions [P, A], which are not clamped."""
+
+    @abstractmethod
+    def ends(self, state: State) -> Bools:
         """Whether the MDP ends in a state, [P]."""
 
     def reset(self) -> Tensor:
-        p = len(self._rows)
+        p = len(self.data)
         self._age = np.zeros(p, dtype=np.int64)
         self._resting = np.zeros(p, dtype=np.bool_)
         self._terminated = np.zeros(p, dtype=np.bool_)
-        self._live = self._rows
-        self._begin(np.ones(p, dtype=np.bool_))
-        return self._tensor(self.observe(self._qpos, self._qvel))
+        self._live = self._pairs
+        self._begin(np.arange(p))
+        return self._tensor(self.observe(self._state))
 
     def step(self, actions: Tensor) -> Step:
-        self._ctrl[:] = actions.detach().cpu().numpy()
-        qpos_before, qvel_before = self._qpos.copy(), self._qvel.copy()
+        asked = actions.detach().cpu().numpy()
+        self._ctrl[:] = asked
+        before = self._state.rows(slice(None))
         self._simulate()
         failed = self._failed()
         if failed is not None:
-            self._qpos[failed] = qpos_before[failed]
-            self._qvel[failed] = qvel_before[failed]
+            for i in np.flatnonzero(failed).tolist():
+                self._put(i, before.moving[i])
+            self._state.numbers[failed] = before.numbers[failed]
             self._failures += failed
-        after = self.observe(self._qpos, self._qvel)
-        reward = self.reward(qpos_before, self._qpos, self._qvel, self._ctrl)
-        terminated = self.ends(self._qpos, self._qvel)
+            asked = np.where(failed[:, None], 0, asked)
+        after = self.observe(self._state)
+        reward = self.reward(before, self._state, asked)
+        terminated = self.ends(self._state)
         if failed is not None:
             reward = np.where(failed, 0.0, reward)
             terminated = terminated | failed
         if not self._restart:
             reward = np.where(self._resting, 0.0, reward)
             terminated = np.where(self._resting, self._terminated, terminated)
-        self._age += ~self._resting
+        self._age += 1
         truncated = (self._age >= self._horizon) & ~terminated
         ended = terminated | truncated
         observation = after.copy()
         if not self._restart:
             self._terminated, self._resting = terminated.copy(), ended
-            self._live = [row for row, rests in zip(self._rows, ended, strict=True) if not rests]
+            self._live = [pair for pair, rests in zip(self._pairs, ended, strict=True) if not rests]
         elif ended.any():
-            self._begin(ended)
-            observation[ended] = self.observe(self._qpos, self._qvel)[ended]
+            begun = np.flatnonzero(ended)
+            self._begin(begun)
+            observation[begun] = self.observe(self._state.rows(begun))
         arrays = (observation, after, reward, terminated, truncated)
         return Step(*map(self._tensor, arrays))
 
@@ -152,38 +205,44 @@ class MujocoBatch(Batch):
 
         MuJoCo clamps the controls to their range.
         """
-        step, frame_skip = mujoco.mj_step, self._frame_skip
-        for model, data, data_ctrl, ctrl, data_qpos, qpos, data_qvel, qvel in self._live:
+        step, frame_skip = mujoco.mj_step, self.frame_skip
+        for data_ctrl, ctrl in self._controls:
             data_ctrl[...] = ctrl
+        for model, data in self._live:
             step(model, data, frame_skip)
-            qpos[...] = data_qpos
-            qvel[...] = data_qvel
+        if self.contact_forces:
+            for model, data in self._live:
+                mujoco.mj_rnePostConstraint(model, data)
+        np.concatenate(self._all_views, out=self._state.numbers.reshape(-1))
 
     def _failed(self) -> Bools | None:
         """Which simulations went bad, [P]; None if none did, as nearly always."""
-        arrays = (self._qpos, self._qvel, self._ctrl)
-        if all(np.abs(array).max() <= MAX_VALUE for array in arrays):  # false for NaN
+        state, ctrl = self._state, self._ctrl
+        # Where the sum of all squares is small, no number is large; it is never so with NaN.
+        if np.vdot(state.numbers, state.numbers) + np.vdot(ctrl, ctrl) <= MAX_SPEED**2:
             return None
-        bad = np.zeros(len(self._rows), dtype=np.bool_)
-        for array in arrays:
-            bad |= ~(np.abs(array) <= MAX_VALUE).all(1)
-        return bad & ~self._resting
+        good = (np.abs(state.qpos) <= MAX_POSITION).all(1)
+        good &= (np.abs(state.qvel) <= MAX_SPEED).all(1) & (np.abs(ctrl) <= MAX_POSITION).all(1)
+        return None if good.all() else ~good & ~self._resting
 
-    def _begin(self, ended: Bools) -> None:
-        state = self._start + self._resets.next().numpy()
-        self._resets.advance(torch.from_numpy(ended))
+    def _begin(self, ended: NDArray[np.int64]) -> None:
         self._age[ended] = 0
-        nq = self._qpos.shape[1]
-        for i in np.flatnonzero(ended):
-            model, data, _, _, data_qpos, _, data_qvel, _ = self._rows[i]
-            mujoco.mj_resetData(model, data)
-            # MuJoCo logs the first warning of a kind, to a file in the working directory. Bad
-            # states are counted in `failures` instead.
-            for kind in _QUIET:
-                data.warning[kind].number = 1
-            data_qpos[:] = self._qpos[i] = state[i, :nq]
-            data_qvel[:] = self._qvel[i] = state[i, nq:]
-            mujoco.mj_forward(model, data)  # as Gymnasium: it warm-starts the first step's solver
+        for i in ended.tolist():
+            self._put(i, self._start[i] + self._draw(self._rngs[i], 1)[0])
+
+    def _put(self, i: int, moving: Floats) -> None:
+        """Simulation i anew, from positions and velocities [Q + V]."""
+        (model, data), views = self._pairs[i], self._views[i]
+        mujoco.mj_resetData(model, data)
+        # MuJoCo logs the first warning of a kind, to a file in the working directory. Bad states
+        # are counted in `failures` instead.
+        for warning in self._warnings[i]:
+            warning.number = 1
+        data.qpos[:], data.qvel[:] = moving[: model.nq], moving[model.nq :]
+        # As Gymnasium does it: this warm-starts the first step's solver.
+        mujoco.mj_forward(model, data)
+        np.concatenate(views, out=self._state.numbers[i])
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(array).to(self._device)
+        tensor = torch.from_numpy(array)
+        return tensor if self._device == "cpu" else tensor.to(self._device)

@@ -1,6 +1,6 @@
-"""A batch simulated by torch itself, on any device, for tasks whose observation is their state.
+"""A batch simulated by torch itself, on any device.
 
-Shape letters: P environments, O observation, A action.
+Shape letters: P environments, S numbers in a state, O observation, A action.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from epg.tasks.draws import Draw, Resets
 
 
 class NativeBatch(Batch):
-    """Keeps the episodes; `move`, `reward` and `ends` say what the environments are.
+    """Keeps the episodes; `move`, `reward`, `ends`, `observe` say what the environments are.
 
     An episode fails when its next state or its action is not finite. It then ends where it stood,
     with reward 0.
@@ -45,7 +45,7 @@ class NativeBatch(Batch):
 
     @abstractmethod
     def move(self, state: Tensor, actions: Tensor) -> Tensor:
-        """The next state, [P, O], of state [P, O] and actions [P, A] or [P]."""
+        """The next state, [P, S], of state [P, S] and actions [P, A] or [P]."""
 
     @abstractmethod
     def reward(self, state: Tensor) -> Tensor:
@@ -55,13 +55,17 @@ class NativeBatch(Batch):
     def ends(self, state: Tensor) -> Tensor:
         """Whether the MDP ends in a state, [P] bool."""
 
+    def observe(self, state: Tensor) -> Tensor:
+        """What is seen of a state, [P, O], as a new tensor: here, all of it."""
+        return state.clone()
+
     def reset(self) -> Tensor:
         self._state = self._resets.next()
         self._resets.advance(self._everyone)
         self._age = torch.zeros_like(self._failures)
         self._terminated = torch.zeros_like(self._everyone)
         self._resting = torch.zeros_like(self._everyone)
-        return self._state.clone()
+        return self.observe(self._state)
 
     def step(self, actions: Tensor) -> Step:
         actions = actions.to(self._device)
@@ -80,7 +84,8 @@ class NativeBatch(Batch):
             self._resets.advance(ended)
             self._age *= ~ended
         else:
-            self._state = after.clone()
+            self._state = after
             self._terminated = terminated.clone()
             self._resting = ended
-        return Step(self._state.clone(), after, reward, terminated, truncated)
+        observation, next_observation = self.observe(self._state), self.observe(after)
+        return Step(observation, next_observation, reward, terminated, truncated)

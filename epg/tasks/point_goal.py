@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from epg.tasks.base import Batch, Mdp, Task, Varied
-from epg.tasks.draws import uniform, uniform_noise
+from epg.tasks.draws import uniform_noise
 from epg.tasks.native import NativeBatch
 
 SPEED = 0.1  # length per step, along each axis
@@ -32,12 +31,7 @@ class PointGoal(Task):
     action_size = 2
     discrete = False
     horizon = 32
-    varied: ClassVar[tuple[Varied, ...]] = (
-        Varied("angle", 0.0, 2 * math.pi, "rad", "where the goal is; not observed"),
-    )
-
-    def draw(self, rng: np.random.Generator) -> Mdp:
-        return uniform(self.varied, rng)
+    varied = (Varied("angle", 0.0, 2 * math.pi, "rad", "where the goal is; not observed"),)
 
     def batch(
         self,

@@ -6,6 +6,7 @@ import json
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,12 @@ from epg.metatest.evaluate import Evaluation
 from epg.seeds import Fate, Purpose
 
 LIFETIMES = 4
+
+
+@pytest.fixture
+def epg_(request: pytest.FixtureRequest) -> Any:
+    """The command, whose name the package has here."""
+    return request.getfixturevalue("epg")
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +127,45 @@ def test_several_losses(loss: Path, strong: Path, tmp_path: Path) -> None:
     assert first != second and all(len(name) < len(str(loss)) for name in result)
     assert result[first] == returns(evaluate(loss, tmp_path))["learned loss"]
     assert result[first] != result[second]
+
+
+def test_a_loss_for_a_mixture_goes_to_each_of_its_tasks_padded(
+    epg_: Any, tiny: Path, tmp_path: Path
+) -> None:
+    spec = "[{name: point-goal, scale: [-3, -1]}, {name: random-cart-pole, scale: [10, 60]}]"
+    said = epg_("train", tiny, f"task={spec}", "--run", "run", folder=tmp_path)
+    assert (said.code, said.err) == (0, "")
+    found = artifact.load(tmp_path / "run" / "best.safetensors")
+    assert found.tasks == ("point-goal", "random-cart-pole")
+    body = found.genome.architecture.body
+    assert (body.observation_size, body.action_size) == (4, 2)
+    best = "run/best.safetensors"
+    said = epg_("evaluate", best, "--task", spec, "--lifetimes", 3, folder=tmp_path)
+    assert (said.code, said.err) == (0, "")
+    assert said.out.count("padded to 4 observations, 2 actions") == 2
+    names = sorted(p.name for p in (tmp_path / "evaluation").glob("*.json"))
+    assert names == ["point-goal.json", "random-cart-pole.json"]
+
+
+def test_a_padded_task_is_lived_as_by_larger_agents(loss: Path, tmp_path: Path) -> None:
+    """PPO beside it is not padded."""
+    found = artifact.load(loss)
+    body = replace(found.genome.architecture.body, observation_size=5, action_size=3)
+    genome = replace(found.genome, architecture=replace(found.genome.architecture, body=body))
+    larger = tmp_path / "larger.safetensors"
+    replace(found, genome=genome, phi=genome.draw(0, zero_output=False)).save(larger)
+    result = evaluate(larger, tmp_path / "out")
+    assert np.isfinite(result.scores[0].returns).all()
+    usual = returns(evaluate(loss, tmp_path / "usual"))
+    assert returns(result)["ppo"] == usual["ppo"]
+    assert returns(result)["learned loss"] != usual["learned loss"]
+
+
+def test_a_task_that_is_not_at_hand_any_more_does_not_matter(loss: Path, tmp_path: Path) -> None:
+    found = artifact.load(loss)
+    foreign = tmp_path / "foreign.safetensors"
+    replace(found, config=found.config | {"task": "gone:Task"}, tasks=("gone:Task",)).save(foreign)
+    assert returns(evaluate(foreign, tmp_path / "out")) == returns(evaluate(loss, tmp_path / "a"))
 
 
 def test_longer_lives_and_other_sizes(strong: Path, tmp_path: Path) -> None:

@@ -9,15 +9,33 @@ import pytest
 import torch
 
 from epg import tasks
+from epg.chunk import draw_mdp
 from epg.errors import UserError
-from epg.tasks import Step, Task
+from epg.seeds import Fate, Purpose
+from epg.tasks import Mixture, Step, Task
 
-STEPS = 250  # beyond the horizon of all but the hoppers and cart-pole
+STEPS = 250
+HORIZON = 200
+SPECS: list[tasks.Spec] = [
+    *tasks.names(),
+    "gym:Pendulum-v1",
+    "gym:CartPole-v1",
+    ["dir-hopper", "random-cart-pole", {"name": "point-goal", "angle": [0, 1]}],
+    ["cart-pole", "acrobot", "mountain-car"],
+]
 
 
-@pytest.fixture(params=tasks.names())
+@pytest.fixture(params=SPECS, ids=tasks.label)
 def task(request: pytest.FixtureRequest) -> Task:
-    return tasks.make(request.param)
+    """With a horizon short enough to be reached."""
+    return shortened(tasks.make(request.param), HORIZON)
+
+
+def shortened(task: Task, horizon: int) -> Task:
+    parts = [part.task for part in task.parts] if isinstance(task, Mixture) else []
+    for one in (task, *parts):
+        one.horizon = min(one.horizon, horizon)
+    return task
 
 
 def draws(task: Task, p: int) -> list[tasks.Mdp]:
@@ -58,14 +76,27 @@ def test_shapes_and_dtypes(task: Task) -> None:
     assert batch.failures.tolist() == [0, 0, 0]
 
 
-def test_draws_are_varied_within_bounds_and_repeat(task: Task) -> None:
-    mdps = draws(task, 300)
-    assert mdps == draws(task, 300)
+def test_draws_cover_their_ranges_and_repeat(task: Task) -> None:
+    mdps = draws(task, 1000)
+    assert mdps == draws(task, 1000)
     for varied in task.varied:
         values = np.array([mdp[varied.name] for mdp in mdps])
-        margin = 0.05 * (varied.high - varied.low)
+        margin = 0.02 * (varied.high - varied.low)
         assert varied.low <= values.min() < varied.low + margin
         assert varied.high >= values.max() > varied.high - margin
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in tasks.names() if any(not v.choices for v in tasks.make(n).varied)]
+)
+def test_no_two_fates_share_an_mdp_but_the_two_of_a_pair(name: str) -> None:
+    """Training, validation, evaluation, tuning: 1,000 draws of each, none of them twice."""
+    task = tasks.make(name)
+    purposes = (Purpose.TRAINING, Purpose.VALIDATION, Purpose.EVALUATION, Purpose.TUNING)
+    fates = [Fate(0, p, g, i) for p in purposes for g in range(2) for i in range(500)]
+    mdps = [draw_mdp(task, fate) for fate in fates]
+    assert len({repr(mdp) for mdp in mdps}) == len(fates)
+    assert mdps == [draw_mdp(task, fate) for fate in fates]  # the other half of each pair
 
 
 def test_an_episode_restarts_where_it_ends(task: Task) -> None:
@@ -78,11 +109,9 @@ def test_an_episode_restarts_where_it_ends(task: Task) -> None:
         assert not (step.terminated & step.truncated).any()
 
 
-def test_an_episode_is_truncated_at_the_horizon(
-    task: Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(type(task), "horizon", 5)  # so short that all live to see it
-    steps = live(task, 4, steps=10)
+@pytest.mark.parametrize("task", SPECS[:-1], ids=tasks.label, indirect=True)
+def test_an_episode_is_truncated_at_the_horizon(task: Task) -> None:
+    steps = live(shortened(task, 5), 4, steps=10)  # so short that all live to see it
     truncated = [s.truncated.all().item() for s in steps]
     assert truncated == [False, False, False, False, True] * 2
     assert not any(s.terminated.any() for s in steps)
@@ -143,9 +172,10 @@ def test_a_step_is_not_overwritten_by_the_next_nor_by_its_reader(task: Task) -> 
 
 
 @pytest.mark.parametrize("restart", [True, False])
-@pytest.mark.parametrize("name", [n for n in tasks.names() if not tasks.make(n).discrete])
-def test_an_action_that_is_not_finite_is_a_failure(name: str, restart: bool) -> None:
-    task = tasks.make(name)
+@pytest.mark.parametrize(
+    "task", [s for s in SPECS if not tasks.make(s).discrete], ids=tasks.label, indirect=True
+)
+def test_an_action_that_is_not_finite_is_a_failure(task: Task, restart: bool) -> None:
     batch = task.batch(draws(task, 3), generators(3), restart=restart)
     twin = task.batch(draws(task, 3), generators(3), restart=restart)
     first = batch.reset()

@@ -1,0 +1,189 @@
+"""Any Gymnasium environment, through Gymnasium's own vector API.
+
+Shape letters: P environments, O observation, A action.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+from torch import Tensor
+
+from epg.errors import UserError
+from epg.tasks.base import Batch, Mdp, Step, Task
+
+HORIZON = 1000
+"""Where an environment has no time limit of its own."""
+
+
+class Gymnasium(Task):
+    """One Gymnasium environment, always the same.
+
+    Continuous actions in [-1, 1] are clipped, then stretched to the bounds of the action space;
+    where it has none, they are taken as they are.
+    """
+
+    def __init__(self, gym_id: str, **arguments: Any) -> None:
+        """`arguments` are for `gymnasium.make`."""
+        super().__init__()
+        self.name = f"gym:{gym_id}"
+        self._id, self._arguments = gym_id, arguments
+        one = self._ask(gymnasium.make)
+        seen, acted = one.observation_space, one.action_space
+        self.horizon = one.spec.max_episode_steps or HORIZON
+        one.close()
+        if not (isinstance(seen, spaces.Box) and len(seen.shape) == 1):
+            raise UserError(
+                f"its observations are {_short(seen)}, but only a Box of one dimension can be "
+                "learned from: no pixels, no dictionaries"
+            )
+        if not isinstance(acted, spaces.Discrete) and not (
+            isinstance(acted, spaces.Box) and len(acted.shape) == 1
+        ):
+            raise UserError(
+                f"its actions are {_short(acted)}, but only Discrete and a Box of one dimension "
+                "can be acted in"
+            )
+        self.summary = f"Gymnasium's {gym_id}"
+        self.observation_size = seen.shape[0]
+        self.discrete = isinstance(acted, spaces.Discrete)
+        self.action_size = int(acted.n) if isinstance(acted, spaces.Discrete) else acted.shape[0]
+
+    def batch(
+        self,
+        mdps: Sequence[Mdp],
+        rngs: Sequence[np.random.Generator],
+        device: str = "cpu",
+        restart: bool = True,
+    ) -> Batch:
+        environments = self._ask(
+            gymnasium.make_vec,
+            num_envs=len(mdps),
+            vectorization_mode="sync",
+            vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
+        )
+        return GymnasiumBatch(environments, rngs, self.horizon, device, restart)
+
+    def _ask(self, make: Any, **more: Any) -> Any:
+        """An environment, or vector of them; a `UserError` in Gymnasium's words if it has none."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return make(self._id, **self._arguments, **more)
+            except (gymnasium.error.Error, ImportError, TypeError, ValueError, OSError) as error:
+                raise UserError(str(error)) from None
+
+
+class LunarLanderContinuous(Gymnasium):
+    """Gymnasium's LunarLanderContinuous-v3."""
+
+    def __init__(self) -> None:
+        try:
+            super().__init__("LunarLanderContinuous-v3")
+        except UserError:
+            raise UserError("needs Box2D: pip install 'epg[box2d]'") from None
+        self.name = "lunar-lander-continuous"
+
+
+class GymnasiumBatch(Batch):
+    """P environments in one of Gymnasium's vectors.
+
+    The k-th reset of environment i is seeded with the k-th number of `rngs[i]`. An episode fails
+    when its next observation, its reward or its action is not finite. It then ends where it stood,
+    with reward 0.
+    """
+
+    def __init__(
+        self,
+        environments: Any,
+        rngs: Sequence[np.random.Generator],
+        horizon: int,
+        device: str,
+        restart: bool,
+    ) -> None:
+        self._environments = environments
+        self._rngs = rngs
+        self._horizon = horizon
+        self._device = device
+        self._restart = restart
+        self._failures = np.zeros(len(rngs), dtype=np.int64)
+        space = environments.single_action_space
+        self._discrete = isinstance(space, spaces.Discrete)
+        if isinstance(space, spaces.Discrete):
+            self._first = int(space.start)
+        else:
+            self._type = space.dtype
+            self._bounded = space.is_bounded()
+            self._middle = (space.high / 2 + space.low / 2) if self._bounded else 0.0
+            self._reach = (space.high / 2 - space.low / 2) if self._bounded else 1.0
+
+    @property
+    def failures(self) -> NDArray[np.int64]:
+        return self._failures.copy()
+
+    def reset(self) -> Tensor:
+        p = len(self._failures)
+        self._age = np.zeros(p, dtype=np.int64)
+        self._resting, self._terminated, self._truncated = np.zeros((3, p), dtype=np.bool_)
+        self._seen = self._begin(np.ones(p, dtype=np.bool_))
+        return self._tensor(self._seen.copy())
+
+    def step(self, actions: Tensor) -> Step:
+        asked = actions.detach().cpu().numpy()
+        sane = np.isfinite(asked).reshape(len(asked), -1).all(1)
+        came, reward, terminated, truncated, _ = self._environments.step(self._fit(asked, sane))
+        over = terminated | truncated
+        rests = self._resting  # is stepped with the others, and its answers are dropped
+        failed = ~(sane & np.isfinite(came).all(1) & np.isfinite(reward)) & ~rests
+        self._failures += failed
+        self._age += 1
+        after = np.where((failed | rests)[:, None], self._seen, came).astype(np.float64)
+        reward = np.where(failed | rests, 0.0, reward)
+        terminated = np.where(rests, self._terminated, terminated | failed)
+        truncated = (truncated | (self._age >= self._horizon)) & ~terminated
+        truncated = np.where(rests, self._truncated, truncated)
+        ended = terminated | truncated
+        observation = after.copy()
+        if (over | ended).any():
+            fresh = self._begin(over | ended)
+            if self._restart:
+                observation[ended] = fresh[ended]
+        if not self._restart:
+            self._terminated, self._truncated, self._resting = terminated, truncated, ended
+        self._seen = observation
+        arrays = (observation, after, reward, terminated, truncated)
+        return Step(*(self._tensor(array.copy()) for array in arrays))
+
+    def _fit(self, asked: NDArray[Any], sane: NDArray[np.bool_]) -> NDArray[Any]:
+        """What the action space takes."""
+        if self._discrete:
+            return asked + self._first
+        asked = np.where(sane[:, None], asked, 0.0)
+        if self._bounded:
+            asked = asked.clip(-1, 1) * self._reach + self._middle
+        return asked.astype(self._type)
+
+    def _begin(self, ended: NDArray[np.bool_]) -> NDArray[np.float64]:
+        self._age[ended] = 0
+        seeds = [
+            int(rng.integers(2**31)) if begins else None
+            for rng, begins in zip(self._rngs, ended, strict=True)
+        ]
+        seen, _ = self._environments.reset(seed=seeds, options={"reset_mask": ended})
+        return np.asarray(seen, dtype=np.float64)
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
+
+
+def _short(space: Any) -> str:
+    text = str(space)
+    return text if len(text) <= 80 else text[:77] + "..."

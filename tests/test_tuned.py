@@ -1,0 +1,68 @@
+"""What is known of tuned PPO: kept, found again, and used as the scale of a mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from epg import tuned
+from epg.config import load
+from epg.errors import UserError
+from epg.metatest.tune import tune
+from epg.tuned import tuned_ppo, with_scales
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty file in place of the package's own."""
+    path = tmp_path / "tuned.yaml"
+    monkeypatch.setattr(tuned, "TUNED", path)
+    return path
+
+
+def test_what_was_tuned_for_each_task_of_a_mixture_becomes_its_scale(
+    kept: Path, tiny: Path, tmp_path: Path
+) -> None:
+    narrow = "{name: random-cart-pole, force: [9, 11]}"
+    mixture = [f"task=[point-goal, {narrow}]"]
+    config = load(tiny, mixture)
+    with pytest.raises(UserError, match="task point-goal: in a mixture it needs `scale"):
+        with_scales(config)
+    found = tune(config, lifetimes=4)
+    known = yaml.safe_load(kept.read_text())
+    assert list(known) == ["point-goal", "random-cart-pole(force=9..11)"]
+    assert [[entry] for entry in found] == list(known.values())
+    for entry in found:
+        assert entry["updates"] == 2 and entry["steps_per_update"] == 32
+        assert entry["random_return"] < entry["final_return"]
+        assert entry["grid_steps"] == 2 * 12 * 4 * 64  # minibatches of 16 and 32 divide 32
+    scaled = with_scales(config)
+    scales = [[e["random_return"], e["final_return"]] for e in found]
+    assert scaled.task == [
+        {"name": "point-goal", "scale": scales[0]},
+        {"name": "random-cart-pole", "force": [9, 11], "scale": scales[1]},
+    ]
+    assert with_scales(scaled) == scaled and scaled.hash() != config.hash()
+    with pytest.raises(UserError, match="not known for 3 updates every 32 steps"):
+        with_scales(load(tiny, [*mixture, "lifetime.updates=3"]))
+    assert tuned_ppo("point-goal", config.lifetime)[1]
+
+
+def test_a_run_keeps_the_scales_that_it_began_with(
+    epg: Callable[..., Any], tiny: Path, tmp_path: Path
+) -> None:
+    """In its configuration, so that nothing that is tuned later changes what it does."""
+    said = epg("train", tiny, "task=[{name: point-goal, scale: [-3, -1]}]", "--run", "run",
+               folder=tmp_path)  # fmt: skip
+    assert (said.code, said.err) == (0, "")
+    config = load(tmp_path / "run" / "config.yaml")
+    assert config.task == [{"name": "point-goal", "scale": [-3, -1]}]
+
+
+def test_a_task_alone_has_no_scale(tiny: Path) -> None:
+    config = load(tiny)
+    assert with_scales(config) is config
