@@ -31,6 +31,13 @@ def prepare(task: tasks.Task, p: int) -> MujocoBatch:
     return batch
 
 
+def time_making(task: tasks.Task, p: int) -> float:
+    """Seconds to draw P MDPs and to make their models and data."""
+    started = time.perf_counter()
+    prepare(task, p)
+    return time.perf_counter() - started
+
+
 def time_batch(task: tasks.Task, actions: torch.Tensor) -> float:
     """Seconds for all steps."""
     batch = prepare(task, actions.shape[1])
@@ -77,11 +84,13 @@ def main() -> None:
         pairs = [
             (time_batch(task, actions), time_physics(task, actions)) for _ in range(given.repeats)
         ]
+        making = statistics.median(time_making(task, given.batch) for _ in range(given.repeats))
         ratios = [batch / physics for batch, physics in pairs]
         rate = given.steps * given.batch / statistics.median(physics for _, physics in pairs)
         print(
             f"{name}, P = {given.batch}: {statistics.median(ratios):.3f} × raw mj_step (median of "
-            f"{given.repeats}; {min(ratios):.3f} to {max(ratios):.3f}); raw {rate:,.0f} steps/s"
+            f"{given.repeats}; {min(ratios):.3f} to {max(ratios):.3f}); raw {rate:,.0f} steps/s; "
+            f"made in {1000 * making:.0f} ms"
         )
 
 
