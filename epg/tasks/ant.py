@@ -169,7 +169,7 @@ class GoalAnt(_AntTask):
     def __init__(self, region: str | None = None, **ranges: Any) -> None:
         """`region`: the half of the plane that goals lie in, one of REGIONS."""
         if region is not None:
-            if region not in REGIONS:
+            if region not in list(REGIONS):
                 raise UserError(f"region: found {region!r}, allowed: {', '.join(REGIONS)}")
             if "angle" in ranges:
                 raise UserError("region and angle: found both, allowed: one of them")
