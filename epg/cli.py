@@ -89,6 +89,8 @@ def evaluate(
 
     names = [name for name in baselines.split(",") if name]
     specs = [part for text in task for part in parts_of(_spec("--task", text))]
+    if not specs:
+        raise UserError("--task: found an empty list")
     for spec in specs:
         check(losses, spec, sizes, names, out)
     results = [

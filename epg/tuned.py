@@ -67,6 +67,12 @@ def _scaled(part: str | dict[str, Any], life: Lifetime) -> dict[str, Any]:
         return whole
     for entry in _read().get(label(part), []):
         if _budget(entry) == (life.updates, life.steps_per_update):
+            if entry["final_return"] <= entry["random_return"]:
+                raise UserError(
+                    f"task {label(part)}: in {life.updates} updates every {life.steps_per_update} "
+                    f"steps tuned PPO comes to {entry['final_return']}, a random policy to "
+                    f"{entry['random_return']}: raise lifetime.updates, or give it a `scale`"
+                )
             return whole | {"scale": [entry["random_return"], entry["final_return"]]}
     raise UserError(
         f"task {label(part)}: in a mixture it needs `scale: [return of a random policy, of tuned "

@@ -211,6 +211,7 @@ def with_policy(epg: Run, tiny: Path, tmp_path_factory: pytest.TempPathFactory) 
             ["observation size is 2, the task's 4", "pad a task to a larger loss"],
         ),
         (["run/loss.safetensors", "--task", "mountain-car"], ["action size is 2, the task's 3"]),
+        (["run/loss.safetensors", "--task", "[[point-goal]]"], ["one at a time"]),
         (["run/loss.safetensors", "--task", "{name: cart-pole"], ["--task", "broken YAML"]),
         (["run/loss.safetensors", "--task", "{name: point-goal, x: 1}"], ["parameter 'x'"]),
         (["run/loss.safetensors", "--task", "pole"], ["'pole'", "did you mean cart-pole?"]),

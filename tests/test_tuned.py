@@ -52,6 +52,21 @@ def test_what_was_tuned_for_each_task_of_a_mixture_becomes_its_scale(
     assert tuned_ppo("point-goal", config.lifetime)[1]
 
 
+def test_a_scale_that_would_be_none_is_told_with_what_was_measured(kept: Path, tiny: Path) -> None:
+    config = load(tiny, ["task=[mountain-car]"])
+    (entry,) = tune(config, lifetimes=2)
+    assert entry["random_return"] == entry["final_return"] == -200.0
+    with pytest.raises(UserError, match=r"tuned PPO comes to -200.0, .* raise lifetime.updates"):
+        with_scales(config)
+
+
+def test_no_minibatch_that_fits_is_an_error(kept: Path, tiny: Path) -> None:
+    config = load(tiny, ["lifetime.steps_per_update=8", "lifetime.minibatch=8"])
+    with pytest.raises(UserError, match="steps_per_update: found 8, allowed: a multiple of 16"):
+        tune(config, lifetimes=2)
+    assert not kept.exists()
+
+
 def test_a_run_keeps_the_scales_that_it_began_with(
     epg: Callable[..., Any], tiny: Path, tmp_path: Path
 ) -> None:

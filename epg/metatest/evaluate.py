@@ -174,6 +174,8 @@ def check(
     unknown = [name for name in baselines if name not in BASELINES]
     if unknown:
         raise UserError(f"baseline {unknown[0]!r} is unknown; allowed: {', '.join(BASELINES)}")
+    if isinstance(task, list):
+        raise UserError(f"task: found {task}, allowed: NAME or {{name: NAME, …}}, one at a time")
     the_task = tasks.make(task)
     if not paths:
         raise UserError("losses: found none, expected at least one")

@@ -10,6 +10,7 @@ import torch
 
 from epg import tasks
 from epg.config import Config, Lifetime
+from epg.errors import UserError
 from epg.lifetime import ppo_of
 from epg.losses.base import Loss
 from epg.metatest.protocol import raise_agents
@@ -38,11 +39,15 @@ def _tune_one(spec: tasks.Spec, config: Config, lifetimes: int) -> dict[str, Any
         lived = raise_agents(task, lambda _: loss, setting, lifetimes, config.seed, Purpose.TUNING)
         return round(float(np.nan_to_num(lived.final_return, nan=-np.inf).mean()), 4)
 
+    minibatches = [size for size in MINIBATCHES if life.steps_per_update % size == 0]
+    if not minibatches:
+        raise UserError(
+            f"lifetime.steps_per_update: found {life.steps_per_update}, allowed: a multiple of "
+            f"{MINIBATCHES[0]}, the smallest minibatch that is tried"
+        )
     best: dict[str, Any] = {}
     steps = 0
-    for rate, minibatch, passes in itertools.product(LEARNING_RATES, MINIBATCHES, PASSES):
-        if life.steps_per_update % minibatch:
-            continue
+    for rate, minibatch, passes in itertools.product(LEARNING_RATES, minibatches, PASSES):
         setting = {"learning_rate": rate, "minibatch": minibatch, "passes": passes}
         score = final_return(ppo_of(life), life.but(**setting))
         steps += lifetimes * life.steps

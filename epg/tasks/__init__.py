@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ _TASKS = {
     "reacher": ("epg.tasks.reacher", "Reacher"),
     "walker2d": ("epg.tasks.walker", "Walker2d"),
 }
+MISCALLED = "unexpected keyword|multiple values|required positional|Can't instantiate"
+"""What Python says where a class does not take the parameters that were given."""
 OTHERS = """\
 gym:ID: any Gymnasium environment with a flat Box of observations, as gym:Pendulum-v1
 module:Class: a distribution of your own; docs/tasks.md has a template
@@ -56,8 +59,15 @@ def names() -> list[str]:
 
 
 def parts_of(spec: Spec) -> list[str | dict[str, Any]]:
-    """The distributions in a mixture, or the one that it is."""
-    return spec if isinstance(spec, list) else [spec]
+    """The distributions in a mixture, each by itself, or the one that it is."""
+    if not isinstance(spec, list):
+        return [spec]
+    return [
+        {key: value for key, value in part.items() if key != "scale"}
+        if isinstance(part, dict)
+        else part
+        for part in spec
+    ]
 
 
 def make(spec: Spec) -> Task:
@@ -66,6 +76,8 @@ def make(spec: Spec) -> Task:
     Raises `UserError` in one line that names the task.
     """
     if not isinstance(spec, list):
+        if isinstance(spec, dict) and "scale" in spec:
+            raise UserError(f"task {label(spec)}: scale is for the tasks of a mixture, a list")
         return _make_one(*_split(spec))
     scales: list[Scale | None] = []
     for part in spec:
@@ -99,12 +111,12 @@ def _split(spec: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _show(value: Any) -> str:
     numbers = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    return "..".join(f"{n:g}" if isinstance(n, int | float) else str(n) for n in numbers)
+    return "..".join(str(n) for n in numbers)
 
 
 def _scale(name: str, given: Any) -> Scale:
     numbers = given if isinstance(given, list) else []
-    if len(numbers) != 2 or not all(isinstance(n, int | float) for n in numbers):
+    if len(numbers) != 2 or not all(type(n) in (int, float) and isfinite(n) for n in numbers):
         raise UserError(
             f"task {name}: scale: found {given!r}, allowed: [final return of a random policy, "
             "of tuned PPO]"
@@ -119,12 +131,12 @@ def _make_one(name: str, parameters: dict[str, Any]) -> Task:
     kind, colon, what = name.partition(":")
     try:
         if kind == "gym" and colon:
-            task = import_module("epg.tasks.gym").Gymnasium(what, **parameters)
+            task: Task = import_module("epg.tasks.gym").Gymnasium(what, **parameters)
+        elif colon:
+            task = _find(kind, what)(**parameters)
+            check(task)
         else:
-            task = (_find(kind, what) if colon else _known(name))(**parameters)
-        if not isinstance(task, Task):
-            raise UserError("it is not an epg.tasks.Task")
-        check(task)
+            task = _known(name)(**parameters)
     except ModuleNotFoundError as error:
         if error.name not in ("mujoco", "gymnasium"):
             raise
@@ -134,7 +146,7 @@ def _make_one(name: str, parameters: dict[str, Any]) -> Task:
             f"task {name}: {error}" if name in _TASKS or colon else str(error)
         ) from None
     except TypeError as error:
-        if not re.search("unexpected keyword argument|Can't instantiate abstract", str(error)):
+        if not re.search(MISCALLED, str(error)):
             raise
         raise UserError(f"task {name}: {error}") from None
     task.name = label({"name": name, **parameters})
@@ -155,6 +167,8 @@ def _known(name: str) -> Any:
 
 def _find(module: str, name: str) -> Any:
     """A class in a user's module, which may lie in the working directory."""
+    if not re.fullmatch(r"\w+(\.\w+)*", module):
+        raise UserError("allowed: module:Class, as my_tasks:PushBlock")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -166,6 +180,8 @@ def _find(module: str, name: str) -> Any:
         raise UserError(f"no module {error.name!r} here ({here}) nor installed") from None
     if not isinstance(found, type):
         raise UserError(f"module {module!r} has no class {name!r}")
+    if not issubclass(found, Task):
+        raise UserError("it is not an epg.tasks.Task")
     return found
 
 
@@ -194,4 +210,5 @@ def plain(task: Task) -> dict[str, Any]:
         "discrete": task.discrete,
         "horizon": task.horizon,
         "varied": [asdict(v) for v in task.varied],
+        "parts": [plain(part.task) for part in task.parts] if isinstance(task, Mixture) else [],
     }

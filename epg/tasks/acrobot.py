@@ -19,7 +19,7 @@ from epg.tasks.native import NativeBatch
 
 GRAVITY = 9.8  # m/s²
 TIME_STEP = 0.2  # s, Runge-Kutta of order 4
-LENGTH, CENTER, MASS, INERTIA = 1.0, 0.5, 1.0, 1.0  # m, m, kg, kg m²: of both links
+L, C, M, INERTIA = 1.0, 0.5, 1.0, 1.0  # of both links: m, center m, kg, kg m²
 MAX_SPEED = (4 * math.pi, 9 * math.pi)  # rad/s, of shoulder and elbow
 RESET_NOISE = 0.1
 
@@ -70,7 +70,7 @@ class AcrobotBatch(NativeBatch):
 
     def observe(self, state: Tensor) -> Tensor:
         angles, speeds = state.split(2, dim=1)
-        pairs = torch.stack([angles.cos(), angles.sin()], 2).flatten(1)
+        pairs = torch.stack([_cos(angles), _sin(angles)], 2).flatten(1)
         return torch.cat([pairs, speeds], 1)
 
     def reward(self, state: Tensor) -> Tensor:
@@ -78,25 +78,36 @@ class AcrobotBatch(NativeBatch):
 
     def ends(self, state: Tensor) -> Tensor:
         shoulder, elbow = state[:, 0], state[:, 1]
-        return -shoulder.cos() - (elbow + shoulder).cos() > 1.0
+        return -_cos(shoulder) - _cos(elbow + shoulder) > 1.0
 
 
 def _rate(state: Tensor, torque: Tensor) -> Tensor:
-    """The time derivative of a state [P, 4] under a torque [P] at the elbow."""
-    shoulder, elbow, dshoulder, delbow = state.unbind(1)
-    cos, sin = elbow.cos(), elbow.sin()
-    coupling = MASS * LENGTH * CENTER
-    d1 = MASS * CENTER**2 + MASS * (LENGTH**2 + CENTER**2) + 2 * coupling * cos + 2 * INERTIA
-    d2 = MASS * CENTER**2 + coupling * cos + INERTIA
-    hang = MASS * CENTER * GRAVITY * (shoulder + elbow - math.pi / 2).cos()
-    pull = (
-        -coupling * delbow.square() * sin
-        - 2 * coupling * delbow * dshoulder * sin
-        + (MASS * CENTER + MASS * LENGTH) * GRAVITY * (shoulder - math.pi / 2).cos()
-        + hang
+    """The time derivative of a state [P, 4] under a torque [P] at the elbow.
+
+    In the order of operations that Gymnasium has: chaos magnifies the last bit.
+    """
+    theta1, theta2, dtheta1, dtheta2 = state.unbind(1)
+    cos2, sin2 = _cos(theta2), _sin(theta2)
+    d1 = M * C**2 + M * (L**2 + C**2 + 2 * L * C * cos2) + INERTIA + INERTIA
+    d2 = M * (C**2 + L * C * cos2) + INERTIA
+    phi2 = M * C * GRAVITY * _cos(theta1 + theta2 - math.pi / 2)
+    phi1 = (
+        -M * L * C * dtheta2.square() * sin2
+        - 2 * M * L * C * dtheta2 * dtheta1 * sin2
+        + (M * C + M * L) * GRAVITY * _cos(theta1 - math.pi / 2)
+        + phi2
     )
-    delbow_rate = (torque + d2 / d1 * pull - coupling * dshoulder.square() * sin - hang) / (
-        MASS * CENTER**2 + INERTIA - d2.square() / d1
+    ddtheta2 = (torque + d2 / d1 * phi1 - M * L * C * dtheta1.square() * sin2 - phi2) / (
+        M * C**2 + INERTIA - d2.square() / d1
     )
-    dshoulder_rate = -(d2 * delbow_rate + pull) / d1
-    return torch.stack([dshoulder, delbow, dshoulder_rate, delbow_rate], 1)
+    ddtheta1 = -(d2 * ddtheta2 + phi1) / d1
+    return torch.stack([dtheta1, dtheta2, ddtheta1, ddtheta2], 1)
+
+
+def _cos(angle: Tensor) -> Tensor:
+    """NumPy's on the CPU, for the last bit."""
+    return torch.from_numpy(np.cos(angle.numpy())) if angle.is_cpu else angle.cos()
+
+
+def _sin(angle: Tensor) -> Tensor:
+    return torch.from_numpy(np.sin(angle.numpy())) if angle.is_cpu else angle.sin()

@@ -108,7 +108,7 @@ class _AntTask(Task):
     discrete = False
     horizon = 1000
 
-    def __init__(self, **ranges: Any) -> None:
+    def __init__(self, /, **ranges: Any) -> None:
         super().__init__(**ranges)
         self._model = load("ant.xml").compile()
 
@@ -166,7 +166,7 @@ class GoalAnt(_AntTask):
                allowed=(0.5, 100.0)),
     )  # fmt: skip
 
-    def __init__(self, region: str | None = None, **ranges: Any) -> None:
+    def __init__(self, /, region: str | None = None, **ranges: Any) -> None:
         """`region`: the half of the plane that goals lie in, one of REGIONS."""
         if region is not None:
             if region not in list(REGIONS):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -49,7 +50,7 @@ class Varied:
 
         Raises `UserError` if it is no such thing, or not allowed.
         """
-        numbers = given if isinstance(given, list) else [given, given]
+        numbers = list(given) if isinstance(given, list | tuple) else [given, given]
         if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
             raise UserError(f"{self.name}: found {given!r}, allowed: a number or [low, high]")
         if self.choices:
@@ -105,7 +106,7 @@ class Batch(ABC):
 
         An episode that ends restarts at once; in a batch made with `restart=False` it rests
         instead: its observation stays, its reward is 0, `terminated` and `truncated` stay as
-        they were, and its environment is not stepped any more.
+        they were.
         """
 
 
@@ -124,7 +125,7 @@ class Task(ABC):
     """Steps after which an episode is truncated."""
     varied: tuple[Varied, ...] = ()
 
-    def __init__(self, **ranges: Any) -> None:
+    def __init__(self, /, **ranges: Any) -> None:
         """`ranges`: numbers or [low, high] by the name of what varies, other than the usual.
 
         Raises `UserError` naming a parameter that is unknown or out of its physical range.
@@ -160,15 +161,31 @@ class Task(ABC):
 
 
 def check(task: Task) -> None:
-    """Whether a task, maybe a user's own, says all that it must. Raises `UserError` if not."""
-    for name, kind in (
-        ("summary", str), ("observation_size", int), ("action_size", int),
-        ("discrete", bool), ("horizon", int),
+    """Whether a user's own task says all that it must, and is as large as it says.
+
+    Raises `UserError` if not.
+    """
+    for name, kind, wanted in (
+        ("summary", str, "a text"), ("observation_size", int, "an integer above 0"),
+        ("action_size", int, "an integer above 0"), ("discrete", bool, "True or False"),
+        ("horizon", int, "an integer above 0"),
     ):  # fmt: skip
         found = getattr(task, name, None)
         if not isinstance(found, kind) or (kind is int and (found is True or int(found) < 1)):
-            wanted = {"int": "an integer above 0", "str": "a text", "bool": "True or False"}
-            raise UserError(f"{name} of the task: found {found!r}, needed: {wanted[kind.__name__]}")
+            raise UserError(f"{name} of the task: found {found!r}, needed: {wanted}")
     for v in task.varied:
-        if not (math.isfinite(v.low) and math.isfinite(v.high) and v.low <= v.high):
-            raise UserError(f"{v.name} of the task: found {v.low} to {v.high}, needed a range")
+        numbers = (v.low, v.high, *v.choices)
+        if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+            raise UserError(f"{v.name} of the task: found {v}, needed: finite numbers")
+    rng = np.random.default_rng(0)
+    batch = task.batch([task.draw(rng)], [rng])
+    action = torch.zeros(1) if task.discrete else torch.zeros(1, task.action_size)
+    first, step = batch.reset(), batch.step(action.to(torch.int64) if task.discrete else action)
+    for what, found, size in (
+        ("reset gives", first, (1, task.observation_size)),
+        ("step gives observations", step.next_observation, (1, task.observation_size)),
+        ("step gives rewards", step.reward, (1,)),
+        ("step gives terminations", step.terminated, (1,)),
+    ):
+        if tuple(found.shape) != size:
+            raise UserError(f"its {what} of shape {list(found.shape)}, needed: {list(size)}")

@@ -31,15 +31,13 @@ class Gymnasium(Task):
     where it has none, they are taken as they are.
     """
 
-    def __init__(self, gym_id: str, **arguments: Any) -> None:
+    def __init__(self, gym_id: str, /, **arguments: Any) -> None:
         """`arguments` are for `gymnasium.make`."""
         super().__init__()
-        self.name = f"gym:{gym_id}"
         self._id, self._arguments = gym_id, arguments
         one = self._ask(gymnasium.make)
         seen, acted = one.observation_space, one.action_space
         self.horizon = one.spec.max_episode_steps or HORIZON
-        one.close()
         if not (isinstance(seen, spaces.Box) and len(seen.shape) == 1):
             raise UserError(
                 f"its observations are {_short(seen)}, but only a Box of one dimension can be "
@@ -56,6 +54,7 @@ class Gymnasium(Task):
         self.observation_size = seen.shape[0]
         self.discrete = isinstance(acted, spaces.Discrete)
         self.action_size = int(acted.n) if isinstance(acted, spaces.Discrete) else acted.shape[0]
+        self._try(one)
 
     def batch(
         self,
@@ -78,27 +77,41 @@ class Gymnasium(Task):
             warnings.simplefilter("ignore")
             try:
                 return make(self._id, **self._arguments, **more)
-            except (gymnasium.error.Error, ImportError, TypeError, ValueError, OSError) as error:
-                raise UserError(str(error)) from None
+            except ModuleNotFoundError as error:
+                raise UserError(f"needs the Python module {error.name}: {error}") from None
+            except Exception as error:  # whatever an environment makes of its arguments
+                raise UserError(f"{error}" or type(error).__name__) from None
+
+    def _try(self, one: Any) -> None:
+        """Some arguments are looked at only now."""
+        try:
+            one.reset(seed=0)
+            one.action_space.seed(0)
+            one.step(one.action_space.sample())
+            one.close()
+        except Exception as error:
+            raise UserError(f"cannot be stepped: {type(error).__name__}: {error}") from None
 
 
 class LunarLanderContinuous(Gymnasium):
     """Gymnasium's LunarLanderContinuous-v3."""
 
-    def __init__(self) -> None:
+    def __init__(self, /, **ranges: Any) -> None:
+        Task.__init__(self, **ranges)  # it varies nothing
         try:
             super().__init__("LunarLanderContinuous-v3")
-        except UserError:
+        except UserError as error:
+            if "Box2D" not in str(error):
+                raise
             raise UserError("needs Box2D: pip install 'epg[box2d]'") from None
-        self.name = "lunar-lander-continuous"
 
 
 class GymnasiumBatch(Batch):
     """P environments in one of Gymnasium's vectors.
 
     The k-th reset of environment i is seeded with the k-th number of `rngs[i]`. An episode fails
-    when its next observation, its reward or its action is not finite. It then ends where it stood,
-    with reward 0.
+    when its next observation, its reward or its action is not finite, or its MuJoCo simulation has
+    gone bad. It then ends where it stood, with reward 0.
     """
 
     def __init__(
@@ -115,6 +128,7 @@ class GymnasiumBatch(Batch):
         self._device = device
         self._restart = restart
         self._failures = np.zeros(len(rngs), dtype=np.int64)
+        self._simulations = _simulations(environments)
         space = environments.single_action_space
         self._discrete = isinstance(space, spaces.Discrete)
         if isinstance(space, spaces.Discrete):
@@ -142,7 +156,10 @@ class GymnasiumBatch(Batch):
         came, reward, terminated, truncated, _ = self._environments.step(self._fit(asked, sane))
         over = terminated | truncated
         rests = self._resting  # is stepped with the others, and its answers are dropped
-        failed = ~(sane & np.isfinite(came).all(1) & np.isfinite(reward)) & ~rests
+        sane &= np.isfinite(came).all(1) & np.isfinite(reward)
+        for i, gone_bad, data in self._simulations:
+            sane[i] &= not gone_bad(data.qpos[None], data.qvel[None])[0]
+        failed = ~sane & ~rests
         self._failures += failed
         self._age += 1
         after = np.where((failed | rests)[:, None], self._seen, came).astype(np.float64)
@@ -182,6 +199,19 @@ class GymnasiumBatch(Batch):
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+def _simulations(environments: Any) -> list[tuple[int, Any, Any]]:
+    """Of environments that MuJoCo simulates: which, how a bad state is told, and the MjData."""
+    found = []
+    for i, environment in enumerate(environments.envs):
+        inner = environment.unwrapped
+        if type(getattr(inner, "model", None)).__module__.startswith("mujoco"):
+            from epg.tasks.mujoco import gone_bad, leave_bad_states
+
+            leave_bad_states(inner.model.opt)
+            found.append((i, gone_bad, inner.data))
+    return found
 
 
 def _short(space: Any) -> str:

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from epg.log import logger
 from epg.tasks.base import Batch, Mdp, Step
 from epg.tasks.draws import Draw
 
@@ -28,20 +29,14 @@ Bools = NDArray[np.bool_]
 MAX_POSITION = 1e10  # what MuJoCo itself takes for a state gone bad (mjMAXVAL)
 MAX_SPEED = 1e3  # m/s or rad/s: five times what any joint here reaches under full torque
 
-_QUIET = (
-    mujoco.mjtWarning.mjWARN_BADQPOS,
-    mujoco.mjtWarning.mjWARN_BADQVEL,
-    mujoco.mjtWarning.mjWARN_BADQACC,
-    mujoco.mjtWarning.mjWARN_BADCTRL,
-    mujoco.mjtWarning.mjWARN_INERTIA,  # where velocities are huge
-)
+# Without this MuJoCo tells of bad states on stderr and in a file in the working directory.
+mujoco.set_mju_user_warning(lambda message: logger.info("MuJoCo: %s", message))
 
 
 def load(asset: str) -> Any:
     """The MjSpec of one of Gymnasium's models, without textures and materials.
 
     They do not touch the dynamics and make up most of a model's size and compile time.
-    A bad state is left as it is: MuJoCo would otherwise reset it silently.
     """
     found = find_spec("gymnasium")  # only its assets are used: importing it takes long
     if found is None or found.origin is None:
@@ -51,8 +46,20 @@ def load(asset: str) -> Any:
         geom.material = ""
     for look in [*spec.materials, *spec.textures]:
         spec.delete(look)
-    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+    leave_bad_states(spec.option)
     return spec
+
+
+def leave_bad_states(option: Any) -> None:
+    """Have a bad state left as it is, to be noticed: MuJoCo would reset it silently."""
+    option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+
+
+def gone_bad(qpos: Floats, qvel: Floats) -> Bools:
+    """Which states [P] are not finite, or beyond MAX_POSITION or MAX_SPEED."""
+    good = np.all(np.abs(qpos) <= MAX_POSITION, axis=1)
+    bad: Bools = ~(good & np.all(np.abs(qvel) <= MAX_SPEED, axis=1))
+    return bad
 
 
 def compile_quietly(spec: Any) -> Any:
@@ -63,9 +70,9 @@ def compile_quietly(spec: Any) -> Any:
 
 
 def compile_each(model_of: Callable[[Mdp], Any], mdps: Sequence[Mdp]) -> list[Any]:
-    """The model of every MDP, [P]: one model where several share an MDP."""
-    compiled = {id(mdp): model_of(mdp) for mdp in {id(mdp): mdp for mdp in mdps}.values()}
-    return [compiled[id(mdp)] for mdp in mdps]
+    """The model of every MDP, [P]: one model where several have the same MDP."""
+    compiled = {name: model_of(mdp) for name, mdp in {repr(mdp): mdp for mdp in mdps}.items()}
+    return [compiled[repr(mdp)] for mdp in mdps]
 
 
 class State:
@@ -92,8 +99,9 @@ class State:
 class MujocoBatch(Batch):
     """P simulations; models may be shared, and all have the same sizes.
 
-    An episode fails when its next state or its action is not finite, when a position is beyond
-    MAX_POSITION or a velocity beyond MAX_SPEED. It then ends where it stood, with reward 0.
+    An episode fails when its next state or its action is not finite, when a position or an action
+    is beyond MAX_POSITION or a velocity beyond MAX_SPEED. It then ends where it stood, with
+    reward 0.
     """
 
     contact_forces = False
@@ -130,7 +138,6 @@ class MujocoBatch(Batch):
             for data in self.data
         ]
         self._all_views = [view for views in self._views for view in views]
-        self._warnings = [[data.warning[kind] for kind in _QUIET] for data in self.data]
         self._ctrl = np.zeros((p, first.nu))
         self._controls = [(data.ctrl, row) for data, row in zip(self.data, self._ctrl, strict=True)]
         width = sum(view.size for view in self._views[0])
@@ -221,9 +228,8 @@ class MujocoBatch(Batch):
         # Where the sum of all squares is small, no number is large; it is never so with NaN.
         if np.vdot(state.numbers, state.numbers) + np.vdot(ctrl, ctrl) <= MAX_SPEED**2:
             return None
-        good = (np.abs(state.qpos) <= MAX_POSITION).all(1)
-        good &= (np.abs(state.qvel) <= MAX_SPEED).all(1) & (np.abs(ctrl) <= MAX_POSITION).all(1)
-        return None if good.all() else ~good & ~self._resting
+        bad = gone_bad(state.qpos, state.qvel) | ~(np.abs(ctrl) <= MAX_POSITION).all(1)
+        return bad & ~self._resting if bad.any() else None
 
     def _begin(self, ended: NDArray[np.int64]) -> None:
         self._age[ended] = 0
@@ -234,10 +240,6 @@ class MujocoBatch(Batch):
         """Simulation i anew, from positions and velocities [Q + V]."""
         (model, data), views = self._pairs[i], self._views[i]
         mujoco.mj_resetData(model, data)
-        # MuJoCo logs the first warning of a kind, to a file in the working directory. Bad states
-        # are counted in `failures` instead.
-        for warning in self._warnings[i]:
-            warning.number = 1
         data.qpos[:], data.qvel[:] = moving[: model.nq], moving[model.nq :]
         # As Gymnasium does it: this warm-starts the first step's solver.
         mujoco.mj_forward(model, data)

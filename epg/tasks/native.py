@@ -20,8 +20,8 @@ from epg.tasks.draws import Draw, Resets
 class NativeBatch(Batch):
     """Keeps the episodes; `move`, `reward`, `ends`, `observe` say what the environments are.
 
-    An episode fails when its next state or its action is not finite. It then ends where it stood,
-    with reward 0.
+    An episode fails when its next state, its reward or its action is not finite. It then ends
+    where it stood, with reward 0.
     """
 
     def __init__(
@@ -70,10 +70,11 @@ class NativeBatch(Batch):
     def step(self, actions: Tensor) -> Step:
         actions = actions.to(self._device)
         after = self.move(self._state, actions)
-        failed = ~(after.isfinite().all(1) & actions.isfinite().reshape(len(after), -1).all(1))
-        failed &= ~self._resting
+        reward = self.reward(after)
+        sane = after.isfinite().all(1) & actions.isfinite().reshape(len(after), -1).all(1)
+        failed = ~(sane & reward.isfinite()) & ~self._resting
         after = torch.where((failed | self._resting)[:, None], self._state, after)
-        reward = torch.where(failed | self._resting, 0.0, self.reward(after))
+        reward = torch.where(failed | self._resting, 0.0, reward)
         terminated = torch.where(self._resting, self._terminated, failed | self.ends(after))
         self._age += ~self._resting
         truncated = (self._age >= self._horizon) & ~terminated

@@ -85,7 +85,7 @@ class Reacher(Task):
     discrete = False
     horizon = 50
 
-    def __init__(self, **ranges: Any) -> None:
+    def __init__(self, /, **ranges: Any) -> None:
         super().__init__(**ranges)
         self._model = load("reacher.xml").compile()
 
@@ -114,7 +114,7 @@ class RandomReacher(Reacher):
         Varied("length", 0.1, 0.15, "m", "of each of 2 links; masses follow; range ours", count=2),
     )
 
-    def __init__(self, **ranges: Any) -> None:
+    def __init__(self, /, **ranges: Any) -> None:
         super().__init__(**ranges)
         self._spec = load("reacher.xml")
 

@@ -121,7 +121,7 @@ class Runner(Task):
     asset: str
     rules: Rules
 
-    def __init__(self, **ranges: Any) -> None:
+    def __init__(self, /, **ranges: Any) -> None:
         super().__init__(**ranges)
         self._model = compile_quietly(load(self.asset))
 
@@ -153,7 +153,7 @@ class RandomRunner(Task):
     rules: Rules
     links: tuple[str, ...]
 
-    def __init__(self, **ranges: Any) -> None:
+    def __init__(self, /, **ranges: Any) -> None:
         super().__init__(**ranges)
         self.bodies = Bodies(load(self.asset), self.links)
 

@@ -26,7 +26,7 @@ class RandomWalker(RandomRunner):
     """Walk forward with drawn dynamics, paid for velocity alone.
 
     The paper gives no ranges. In these every body can stand, also with its thighs tilted by 30°:
-    the heaviest weighs 395 N, then 0.225 m beside its knees, which hold 2 × 100 N m.
+    the heaviest weighs 398 N, then 0.225 m beside its knees, which hold 2 × 100 N m.
     """
 
     name = "random-walker"

@@ -179,7 +179,7 @@ def test_every_walker_can_hold_itself_up() -> None:
     torque = sum(model.actuator_gear[i, 0] for i in range(6) if model.actuator_trnid[i, 0] in knees)
     thigh = 2 * model.geom("thigh_geom").size[1]
     assert thigh == pytest.approx(0.45) and torque == 200
-    assert weight == pytest.approx(395, abs=10)
+    assert weight == pytest.approx(398, abs=1)
     assert weight * thigh * np.sin(np.pi / 6) < torque
 
 

@@ -172,7 +172,28 @@ def test_arguments_reach_gymnasium() -> None:
     task = tasks.make({"name": "gym:Pendulum-v1", "g": 0.0})
     batch = task.batch([{}], [np.random.default_rng(0)])
     assert batch._environments.envs[0].unwrapped.g == 0.0
-    assert task.name == "gym:Pendulum-v1(g=0)"
+    assert task.name == "gym:Pendulum-v1(g=0.0)"
+
+
+@pytest.mark.parametrize(("field", "value"), [("qpos", np.nan), ("qvel", np.nan), ("qvel", 1e12)])
+def test_a_gymnasium_simulation_gone_bad_is_noticed(
+    field: str, value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left alone, MuJoCo resets it silently, and Gymnasium does not see it."""
+    monkeypatch.chdir(tmp_path)
+    task = tasks.make("gym:Hopper-v5")
+    batch, twin = (task.batch([{}] * 2, [np.random.default_rng(i) for i in range(2)]) for _ in "ab")
+    first, _ = batch.reset(), twin.reset()
+    for count in (1, 2):
+        inner = batch._environments.envs[0].unwrapped
+        getattr(inner.data, field)[1] = value
+        step, expected = batch.step(torch.zeros(2, 3)), twin.step(torch.zeros(2, 3))
+        assert step.terminated.tolist() == [True, False] and step.reward[0] == 0
+        assert torch.equal(step.next_observation[0], first[0])
+        assert batch.failures.tolist() == [count, 0]
+        assert all(torch.equal(x[1], y[1]) for x, y in zip(step, expected, strict=True))
+        first = step.observation
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_lunar_lander_lands_and_crashes() -> None:

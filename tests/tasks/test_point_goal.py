@@ -33,6 +33,16 @@ def test_velocity_is_clipped() -> None:
     assert torch.equal(run([9.0, -9.0])[5].observation, run([1.0, -1.0])[5].observation)
 
 
+def test_a_reward_that_is_not_finite_is_a_failure() -> None:
+    task = tasks.make("point-goal")
+    batch = task.batch([{"angle": math.nan}, {"angle": 0.0}], [np.random.default_rng(0)] * 2)
+    first = batch.reset()
+    step = batch.step(torch.zeros(2, 2))
+    assert step.terminated.tolist() == [True, False] and step.reward[0] == 0
+    assert torch.equal(step.next_observation[0], first[0])
+    assert batch.failures.tolist() == [1, 0]
+
+
 def test_the_goal_is_reached_in_time() -> None:
     steps = run([math.cos(ANGLE), math.sin(ANGLE)])
     assert steps[9].reward.item() > -0.01

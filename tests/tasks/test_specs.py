@@ -13,7 +13,8 @@ from epg.errors import UserError
 from epg.tasks.mixture import Padded
 
 OWN = """
-from epg.tasks import Task
+from epg.tasks import Task, Varied
+from epg.tasks.point_goal import PointGoal
 class NotATask: pass
 class Unfinished(Task):
     summary = "no sizes"
@@ -23,6 +24,10 @@ class Abstract(Task):
 class Endless(Unfinished):
     observation_size = action_size = 1
     discrete, horizon = False, 0
+class Wordy(Endless):
+    horizon, varied = 1, (Varied("words", 0, 1, choices=("a", "b")),)
+class Small(PointGoal):
+    observation_size = 3
 """
 
 
@@ -50,7 +55,23 @@ class Endless(Unfinished):
         ({"name": "hopper", "mass": 1}, "unknown parameter 'mass'; it takes none"),
         ({"name": "goal-ant", "region": "left"}, "region: found 'left', allowed: all, front, back"),
         ({"name": "goal-ant", "region": "back", "angle": 0}, "region and angle: found both"),
-        ({"name": "lunar-lander-continuous", "gravity": 1}, "unexpected keyword argument"),
+        ({"name": "goal-ant", "region": ["front"]}, "region: found ['front'], allowed: all"),
+        ({"name": "lunar-lander-continuous", "gravity": 1}, "'gravity'; it takes none"),
+        ({"name": "gym:LunarLander-v3", "gravity": -20}, "must be between"),
+        ({"name": "gym:Hopper-v5", "frame_skip": 0}, "task gym:Hopper-v5: "),
+        ({"name": "gym:CartPole-v1", "gym_id": "x"}, "unexpected keyword argument 'gym_id'"),
+        ({"name": "gym:Pendulum-v1", "g": "abc"}, "cannot be stepped: "),
+        ({"name": "hopper", "self": 3}, "unknown parameter 'self'"),
+        ({"name": "hopper", "scale": [0, 1]}, "scale is for the tasks of a mixture"),
+        ([{"name": "hopper", "scale": [0, float("inf")]}], "scale: found [0, inf]"),
+        ([{"name": "hopper", "scale": [True, 2]}], "scale: found [True, 2]"),
+        ([["hopper"]], "task: found ['hopper'], allowed: NAME"),
+        (":Class", "task :Class: allowed: module:Class"),
+        (".own:NotATask", "allowed: module:Class"),
+        ("subprocess:Popen", "task subprocess:Popen: it is not an epg.tasks.Task"),
+        ("epg.tasks.gym:Gymnasium", "missing 1 required positional argument"),
+        ("own:Wordy", "words of the task: found Varied("),
+        ("own:Small", "its reset gives of shape [1, 2], needed: [1, 3]"),
         ({"nam": "hopper"}, "allowed: NAME, {name: NAME"),
         (5, "task: found 5, allowed: NAME"),
         ([], "a mixture: found no tasks"),
