@@ -148,18 +148,17 @@ def act(
     agents: Agents, environments: Batch, observation: Tensor, fates: Fates, steps: int
 ) -> tuple[Transitions, Tensor]:
     """Act M steps; what was lived, and the observation [P, O] to go on from."""
-    distribution = agents.distribution
+    actor, distribution = agents.actor(), agents.distribution
     noise = fates.draw(Stream.ACTION, lambda rng: distribution.noise(rng, (steps,)))
+    spread = actor.spread(noise)
     seen, done, answers = [], [], []
     for t in range(steps):
-        seen.append(observation.to(torch.float32))
-        action = agents.act(seen[-1].unsqueeze(1), noise[:, t : t + 1]).squeeze(1)
-        done.append(action)
-        answer = environments.step(action)
-        answers.append(answer)
-        observation = answer.observation
+        seen.append(observation)
+        done.append(actor.act(observation, spread[:, t : t + 1]))
+        answers.append(environments.step(done[-1]))
+        observation = answers[-1].observation
     lived = Transitions(
-        observations=torch.stack(seen, 1),
+        observations=torch.stack(seen, 1).to(torch.float32),
         actions=torch.stack(done, 1),
         rewards=torch.stack([a.reward for a in answers], 1).to(torch.float32),
         terminated=torch.stack([a.terminated for a in answers], 1),
@@ -204,7 +203,7 @@ def final_returns(
         device,
         restart=False,
     )
-    distribution = agents.distribution
+    actor, distribution = agents.actor(), agents.distribution
     ahead = (NOISE_AHEAD, episodes)
     observation = environments.reset()
     returns = torch.zeros(lifetimes * episodes, dtype=torch.float64, device=device)
@@ -213,10 +212,10 @@ def final_returns(
     for t in range(task.horizon):
         if t % NOISE_AHEAD == 0:
             noise = fates.draw(Stream.FINAL_ACTION, lambda rng: distribution.noise(rng, ahead))
-        seen = observation.to(torch.float32).view(lifetimes, episodes, -1)
-        action = agents.act(seen, noise[:, t % NOISE_AHEAD]).flatten(0, 1)
+            spread = actor.spread(noise.transpose(1, 2).flatten(1, 2))
+            spread = spread.reshape(lifetimes, episodes, NOISE_AHEAD, *spread.shape[2:])
         steps += int(alive.sum())
-        answer = environments.step(action)
+        answer = environments.step(actor.act(observation, spread[:, :, t % NOISE_AHEAD]))
         returns += answer.reward
         observation = answer.observation
         alive &= ~(answer.terminated | answer.truncated)
@@ -242,12 +241,11 @@ class _Diary:
         outputs = agents.outputs(experience.observations[:, -new.rewards.shape[1] :])
         self.kl += agents.distribution.kl(experience.old_outputs, outputs).mean(1)
         self.entropy += agents.distribution.entropy(outputs).mean(1)
-        done = (new.terminated | new.truncated).to(torch.float64)
-        total = torch.zeros_like(self._running)
-        for t in range(done.shape[1]):
-            self._running += new.rewards[:, t]
-            total += self._running * done[:, t]
-            self._running *= 1 - done[:, t]
+        done = new.terminated | new.truncated
+        so_far = self._running.unsqueeze(1) + new.rewards.to(torch.float64).cumsum(1)
+        last = done.cumsum(1).argmax(1, keepdim=True)
+        total = so_far.gather(1, last).squeeze(1) * done.any(1)
+        self._running = so_far[:, -1] - total
         self._means.append(total / done.sum(1))
 
     def episode_returns(self) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from epg import tasks
 from epg.artifact import Artifact, load
-from epg.chunk import Center, Chunk, Evaluator, Returns, perturb
+from epg.chunk import Center, Chunk, Evaluator, Returns
 from epg.config import Config
 from epg.config import load as load_config
 from epg.errors import INTERRUPTIONS, UserError
@@ -30,6 +30,9 @@ from epg.run import Checkpoint, RunDirectory
 from epg.seeds import Purpose
 from epg.tensorboard import Events
 from epg.tuned import with_scales
+
+AT_ONCE = 16
+"""Pairs whose noise is drawn between two looks at what came in: some milliseconds' work."""
 
 
 def train(
@@ -221,14 +224,15 @@ class Training:
 
     def _live_generation(self, progress: Progress) -> dict[str, float | None]:
         """One generation: ask, farm out, tell. Its row of metrics."""
-        from epg.evolution.strategy import cosine
+        from epg.evolution.strategy import Noise, cosine
 
         config, evolution, started = self.config, self.config.evolution, time.perf_counter()
         center = self._center()
         purposes = [Purpose.TRAINING]
         if self.generation % config.validation.every == 0:
             purposes.append(Purpose.VALIDATION)
-        came = self._gather(center, purposes, progress)
+        noise = Noise(config.seed, self.generation, evolution.pairs, len(center.phi))
+        came = self._gather(center, purposes, progress, lambda: noise.draw_ahead(AT_ONCE))
         returns = came[Purpose.TRAINING]
         fitness = np.concatenate([r.fitness for r in returns])
         validation = None
@@ -236,10 +240,7 @@ class Training:
             validation = mean_return(came[Purpose.VALIDATION])
             self._keep_best(validation)
         before = self.strategy.gradient
-        candidates = np.stack(
-            [perturb(center, config.seed, pair) for pair in range(evolution.pairs)]
-        )
-        self.strategy.step(self.generation, candidates, SHAPINGS[evolution.shaping](fitness))
+        self.strategy.step(self.generation, noise.all(), SHAPINGS[evolution.shaping](fitness))
         self._count(came)
         steps = sum(r.steps for part in came.values() for r in part)
         difference = np.abs(pair_difference(fitness))
@@ -269,13 +270,20 @@ class Training:
 
     def _validate(self, center: Center, progress: Progress) -> float:
         """The mean final return of φ itself."""
-        came = self._gather(center, [Purpose.VALIDATION], progress)
+        came = self._gather(center, [Purpose.VALIDATION], progress, lambda: None)
         return mean_return(came[Purpose.VALIDATION])
 
     def _gather(
-        self, center: Center, purposes: Sequence[Purpose], progress: Progress
+        self,
+        center: Center,
+        purposes: Sequence[Purpose],
+        progress: Progress,
+        meanwhile: Callable[[], None],
     ) -> dict[Purpose, list[Returns]]:
-        """Returns of all chunks, in order: those in the journal, and the rest from the farm."""
+        """Returns of all chunks, in order: those in the journal, and the rest from the farm.
+
+        `meanwhile` is done, again and again, while none comes.
+        """
         came = {purpose: [] for purpose in purposes}  # type: dict[Purpose, list[Returns]]
         for returns in self.directory.journal.read(center.generation):
             if returns.chunk.purpose in came:
@@ -286,6 +294,9 @@ class Training:
             for chunk in self._cut(purpose, center.generation, came[purpose])
         ]
         for arrived in self.farm.evaluate(center, missing):
+            if not arrived:
+                meanwhile()
+                continue
             self.directory.journal.append(arrived)
             for returns in arrived:
                 came[returns.chunk.purpose].append(returns)

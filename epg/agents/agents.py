@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from epg.agents.actor import Actor
 from epg.agents.buffer import Buffer, Transitions
 from epg.agents.distributions import Distribution, distribution_of
 from epg.agents.network import Parameters, draw_layer, layer_shapes, mlp
@@ -165,11 +166,10 @@ class Agents:
         ones = torch.ones(self.lifetimes, 1, MEMORY_INPUTS, device=self.device)
         return torch.tanh(mlp(self.parameters, "memory", 1, ones)).squeeze(1)
 
-    @torch.no_grad()
-    def act(self, observations: Tensor, noise: Tensor) -> Tensor:
-        """Sampled actions for raw observations [P, R, O] float32: [P, R, A], or [P, R] int64."""
-        outputs = self.outputs(self._observations.normalise(observations))
-        return self.distribution.sample(outputs, noise)
+    def actor(self) -> Actor:
+        """What acts for these agents until they learn."""
+        layers = len(self.body.hidden) + 1
+        return Actor(self.parameters, layers, self._observations, self.distribution)
 
     @torch.no_grad()
     def remember(self, buffer: Buffer, new: Transitions) -> Experience:

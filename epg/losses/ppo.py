@@ -76,9 +76,9 @@ class Ppo:
             cut = (new.terminated | new.truncated).to(values.dtype)
         errors = new.rewards + self.discount * (1 - ended) * following - values
         keep = self.discount * self.gae_lambda * (1 - cut)
-        advantages = torch.empty_like(errors)
-        later = torch.zeros_like(errors[:, 0])
-        for t in reversed(range(errors.shape[1])):
-            later = errors[:, t] + keep[:, t] * later
-            advantages[:, t] = later
+        backwards = [errors[:, -1]]
+        steps = zip(errors.unbind(1)[-2::-1], keep.unbind(1)[-2::-1], strict=True)
+        for error, kept in steps:
+            backwards.append(torch.addcmul(error, kept, backwards[-1]))
+        advantages = torch.stack(backwards[::-1], 1)
         return advantages, advantages + values

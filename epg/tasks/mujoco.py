@@ -173,7 +173,7 @@ class MujocoBatch(Batch):
         return self._tensor(self.observe(self._state))
 
     def step(self, actions: Tensor) -> Step:
-        asked = actions.detach().cpu().numpy()
+        asked = (actions if actions.is_cpu else actions.cpu()).detach().numpy()
         self._ctrl[:] = asked
         before = self._state.rows(slice(None))
         self._simulate()

@@ -71,15 +71,19 @@ def test_categorical_samples_as_often_as_it_says() -> None:
 
 def test_categorical_samples_inside_when_rounding_leaves_a_gap() -> None:
     """Probabilities may add up to a little less than the largest noise."""
-    outputs = torch.log(torch.tensor([[0.5, 0.4999]]))
-    assert Categorical(2).sample(outputs, torch.tensor([0.99999])).item() == 1
+    logits = torch.log(torch.tensor([[0.5, 0.5]]))
+    for spread in (torch.tensor([1.0]), np.ones(1, np.float32)):
+        said = logits.numpy() if isinstance(spread, np.ndarray) else logits
+        assert Categorical(2).sample(said, spread).item() == 1
 
 
 def test_gaussian_samples_with_its_mean_and_deviation() -> None:
     distribution, draws = Gaussian(2), 40_000
     outputs = torch.tensor([1.0, -2.0, 0.0, -1.0]).expand(draws, 4)
     noise = torch.from_numpy(distribution.noise(np.random.default_rng(0), (draws,)))
-    actions = distribution.sample(outputs, noise)
+    mean, log_std = outputs[:, :2], outputs[:1, 2:]
+    spread = distribution.spread(noise.unsqueeze(0), log_std).squeeze(0)
+    actions = distribution.sample(mean, spread)
     torch.testing.assert_close(actions.mean(0), torch.tensor([1.0, -2.0]), atol=0.02, rtol=0)
     wanted = torch.tensor([1.0, float(np.exp(-1))])
     torch.testing.assert_close(actions.std(0), wanted, atol=0.02, rtol=0)

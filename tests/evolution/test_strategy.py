@@ -10,7 +10,7 @@ from torch import Tensor
 from epg.chunk import Center, perturb
 from epg.config import Evolution, Schedule
 from epg.evolution.shaping import SHAPINGS
-from epg.evolution.strategy import Strategy, cosine
+from epg.evolution.strategy import Noise, Strategy, cosine
 
 BOTH = pytest.mark.parametrize("optimizer", ["adam", "clipup"])
 PAIRS, SIZE = 6, 5
@@ -25,9 +25,14 @@ def settings(optimizer: str = "adam", **more: object) -> Evolution:
 
 
 def asked(strategy: Strategy, generation: int, pairs: int = PAIRS) -> np.ndarray:
+    """Candidates as workers make them, [pairs, 2, size]."""
     sigma = strategy.settings.sigma.at(generation)
     center = Center(generation, strategy.phi.numpy(), sigma, 0.0)
     return np.stack([perturb(center, 0, pair) for pair in range(pairs)])
+
+
+def noise(generation: int) -> np.ndarray:
+    return Noise(0, generation, PAIRS, SIZE).all()
 
 
 def shaped(generation: int = 0) -> np.ndarray:
@@ -43,7 +48,7 @@ def test_fitness_is_maximised(optimizer: str, shaping) -> None:  # type: ignore[
     for generation in range(150):
         candidates = asked(strategy, generation)
         fitness = -((candidates - goal) ** 2).sum(-1)
-        strategy.step(generation, candidates, shaping(fitness))
+        strategy.step(generation, noise(generation), shaping(fitness))
     assert np.abs(strategy.phi.numpy() - goal).max() < 0.1
 
 
@@ -51,7 +56,7 @@ def test_fitness_is_maximised(optimizer: str, shaping) -> None:  # type: ignore[
 def test_the_gradient_is_the_weighted_mean_of_the_noise(optimizer: str) -> None:
     strategy, weights = Strategy(settings(optimizer), start()), shaped()
     candidates, phi = asked(strategy, 0), strategy.phi.clone()
-    strategy.step(0, candidates, weights)
+    strategy.step(0, noise(0), weights)
     wanted = torch.zeros(SIZE)
     for (plus, minus), (above, below) in zip(candidates, weights, strict=True):
         wanted += torch.from_numpy(above * (plus - phi.numpy()) + below * (minus - phi.numpy()))
@@ -99,7 +104,7 @@ def test_schedules_and_decay_by_hand(optimizer: str) -> None:
     gradients, rates = [], []
     for generation in (1, 2, 6):
         sigma, phi = strategy.settings.sigma.at(generation), strategy.phi.clone()
-        strategy.step(generation, asked(strategy, generation), shaped(generation))
+        strategy.step(generation, noise(generation), shaped(generation))
         gradients.append(strategy.gradient - 0.5 * sigma * phi)
         rates.append(strategy.settings.learning_rate.at(generation))
     np.testing.assert_allclose(rates, [0.08, 0.06, 0.02])
@@ -110,25 +115,29 @@ def test_schedules_and_decay_by_hand(optimizer: str) -> None:
 
 def test_clipups_speed_may_be_given() -> None:
     strategy = Strategy(settings("clipup", learning_rate=0.1, max_speed=0.01), start())
-    strategy.step(0, asked(strategy, 0), shaped())
+    strategy.step(0, noise(0), shaped())
     assert (strategy.phi - start()).norm().item() == pytest.approx(0.01, rel=1e-4)
 
 
-def test_sigma_stays_bitwise_what_is_set() -> None:
-    strategy = Strategy(settings(sigma=0.05), start())
-    for generation in range(20):
-        strategy.step(generation, asked(strategy, generation), 1e3 * shaped(generation))
-        assert torch.equal(strategy._pgpe.stdev, torch.full((SIZE,), 0.05))
+def test_noise_drawn_ahead_is_the_same() -> None:
+    ahead = Noise(0, 3, PAIRS, SIZE)
+    for pairs in (1, 3, 100):
+        ahead.draw_ahead(pairs)
+    assert np.array_equal(ahead.all(), noise(3)) and not np.array_equal(noise(3), noise(4))
+    step = np.float32(0.1) * noise(3)
+    candidates = asked(Strategy(settings(), start()), 3)
+    assert np.array_equal(candidates[:, 0], start().numpy() + step)
+    assert np.array_equal(candidates[:, 1], start().numpy() - step)
 
 
 @BOTH
 def test_without_a_weight_nothing_moves(optimizer: str) -> None:
     """Defect 5: neither momentum nor decay goes on by itself."""
     strategy = Strategy(settings(optimizer, beta1=0.9, weight_decay=0.1), start())
-    strategy.step(0, asked(strategy, 0), shaped())
+    strategy.step(0, noise(0), shaped())
     before = {name: tensor.clone() for name, tensor in strategy.tensors().items()}
     before["gradient"] = torch.zeros_like(strategy.phi)  # there is none in this generation
-    strategy.step(1, asked(strategy, 1), np.zeros((PAIRS, 2)))
+    strategy.step(1, noise(1), np.zeros((PAIRS, 2)))
     for name, tensor in strategy.tensors().items():
         assert torch.equal(tensor, before[name]), name
 
@@ -138,10 +147,10 @@ def test_without_a_weight_nothing_moves(optimizer: str) -> None:
 def test_ties_within_every_pair_do_not_move_phi(optimizer: str, decay: float) -> None:
     """Defect 5: the pairs differ, so weights do, and yet there is no gradient."""
     strategy = Strategy(settings(optimizer, weight_decay=decay, beta1=0.9), start())
-    strategy.step(0, asked(strategy, 0), shaped())
+    strategy.step(0, noise(0), shaped())
     before = strategy.phi.clone()
     fitness = np.repeat(np.arange(PAIRS, dtype=np.float64)[:, None], 2, axis=1)
-    strategy.step(1, asked(strategy, 1), SHAPINGS["centered_rank"](fitness))
+    strategy.step(1, noise(1), SHAPINGS["centered_rank"](fitness))
     assert torch.equal(strategy.phi, before)
 
 
@@ -150,14 +159,14 @@ def test_a_restored_strategy_goes_on_bitwise(optimizer: str) -> None:
     config = settings(optimizer, beta1=0.9, weight_decay=0.01)
     whole = Strategy(config, start())
     for generation in range(3):
-        whole.step(generation, asked(whole, generation), shaped(generation))
+        whole.step(generation, noise(generation), shaped(generation))
     kept = {name: tensor.clone() for name, tensor in whole.tensors().items()}
     resumed = Strategy(config, torch.zeros(SIZE))
     resumed.restore(kept)
     assert torch.equal(resumed.gradient, whole.gradient)
     for generation in range(3, 6):
         for strategy in (whole, resumed):
-            strategy.step(generation, asked(strategy, generation), shaped(generation))
+            strategy.step(generation, noise(generation), shaped(generation))
     assert set(whole.tensors()) == set(resumed.tensors())
     for name, tensor in whole.tensors().items():
         assert torch.equal(resumed.tensors()[name], tensor), name
