@@ -38,8 +38,9 @@ lint: $(BIN)/.installed-dev
 	$(BIN)/mypy
 
 bench: install
-	$(BIN)/python benchmarks/lifetime_speed.py
-	$(BIN)/python benchmarks/environment_speed.py
+	$(BIN)/epg bench
+	$(BIN)/epg bench --task half-cheetah --lifetimes 64
+	$(BIN)/epg bench --farm
 
 clean:
 	rm -rf .venv

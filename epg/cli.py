@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,7 +85,7 @@ def evaluate(
     from epg.metatest.evaluate import check
     from epg.metatest.evaluate import evaluate as run_evaluation
 
-    sizes = _sizes(hidden) if hidden is not None else None
+    sizes = _sizes("--hidden", hidden) if hidden is not None else None
     from epg.tasks import parts_of
 
     names = [name for name in baselines.split(",") if name]
@@ -153,13 +154,57 @@ def tasks(
         print(json.dumps({"tasks": [plain(task) for task in made]}))
 
 
+@app.command()
+def bench(
+    task: Annotated[str, typer.Option(help="As in a configuration; simulated by MuJoCo.")] = (
+        "dir-hopper"
+    ),
+    lifetimes: Annotated[
+        str, typer.Option(help="Numbers of lifetimes that live together.")
+    ] = "1,8,64,256",
+    threads: Annotated[int, typer.Option(min=1, help="torch's threads.")] = 1,
+    farm: Annotated[bool, typer.Option("--farm", help="The farm, without lifetimes.")] = False,
+    workers: Annotated[int, typer.Option(min=2, help="--farm: simulated workers.")] = 1024,
+    pairs: Annotated[int, typer.Option(min=1, help="--farm: chunks of a generation.")] = 4096,
+    seconds: Annotated[float, typer.Option(min=0, help="--farm: that a chunk takes.")] = 1.0,
+    generations: Annotated[int, typer.Option(min=1, help="--farm: to be measured.")] = 6,
+    json_: Json = False,
+) -> None:
+    """What this machine gives: lifetimes over the limit of physics, or the farm without lifetimes.
+
+    Example: epg bench --task half-cheetah --lifetimes 64
+    """
+    if farm:
+        from epg.bench.farm import PLAYERS, Load, run
+
+        if workers % PLAYERS:
+            raise UserError(f"--workers: found {workers}, allowed: a multiple of {PLAYERS}")
+        if launched_size() == 1:
+            raise typer.Exit(_mpirun(1 + PLAYERS, sys.argv[1:]))
+        found = run(Load(workers, pairs, seconds, generations))
+        if found is not None:
+            print(found.table())
+            if json_:
+                print(json.dumps(asdict(found)))
+        return
+    from epg.bench.lifetimes import check, measure, table
+
+    name = _spec("--task", task)
+    sizes = _sizes("--lifetimes", lifetimes)
+    check(name)
+    rows = [measure(name, size, threads) for size in sizes]
+    print(table(task, threads, rows))
+    if json_:
+        print(json.dumps({"task": task, "threads": threads, "rows": [asdict(r) for r in rows]}))
+
+
 @app.callback(invoke_without_command=True)
 def epg(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    if launched_rank() != 0 and context.invoked_subcommand != "train":
-        raise typer.Exit  # only train is work for many ranks
+    if launched_rank() != 0 and context.invoked_subcommand not in ("train", "bench"):
+        raise typer.Exit  # only these are work for many ranks
     if version:
         from epg import __version__
 
@@ -169,10 +214,10 @@ def epg(
         raise UserError("no command; epg --help lists them")
 
 
-def _sizes(text: str) -> tuple[int, ...]:
+def _sizes(option: str, text: str) -> tuple[int, ...]:
     parts = text.split(",")
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise UserError(f"--hidden: found {text!r}, expected sizes such as 64,64")
+        raise UserError(f"{option}: found {text!r}, expected sizes such as 64,64")
     return tuple(int(part) for part in parts)
 
 

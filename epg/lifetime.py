@@ -111,7 +111,7 @@ def live(
     agents = bear(body, fates, settings.train_memory, reference, policy)
     adam = InnerAdam(agents, settings.learning_rate, reference)
     buffer = agents.buffer(settings.buffer)
-    diary = _Diary(len(fates), settings.updates, device)
+    diary = Diary(len(fates), device)
     observation = environments.reset()
     for _ in range(settings.updates):
         new, observation = act(agents, environments, observation, fates, settings.steps_per_update)
@@ -225,10 +225,10 @@ def final_returns(
     return mean, steps, int(environments.failures.sum())
 
 
-class _Diary:
+class Diary:
     """What is noted of P lifetimes while they last."""
 
-    def __init__(self, lifetimes: int, updates: int, device: str) -> None:
+    def __init__(self, lifetimes: int, device: str) -> None:
         self.kl = torch.zeros(lifetimes, dtype=torch.float64, device=device)
         self.entropy = torch.zeros_like(self.kl)
         self._running = torch.zeros_like(self.kl)

@@ -158,10 +158,8 @@ class Training:
                 estimate(self.evaluator, self.farm.workers, self.generation).show()
             with Progress(total, self.generation, self._generation_steps()) as progress:
                 while self.generation < total:
-                    row = self._live_generation(progress)
-                    directory.add_metrics(row)
+                    row = self.advance(progress)
                     events.add(row)
-                    self._save(self.generation + 1)
                     progress.show(row)
                 final = self._validate(self._center(), progress)
             self._finish(final)
@@ -178,6 +176,13 @@ class Training:
             raise
         finally:
             events.close()
+
+    def advance(self, progress: Progress | None = None) -> dict[str, float | None]:
+        """One generation, and all of it on disk. Its row of metrics."""
+        row = self._live_generation(progress)
+        self.directory.add_metrics(row)
+        self._save(self.generation + 1)
+        return row
 
     def _finish(self, final: float) -> None:
         """Say what came of it all; `final` is the validation of the newest φ."""
@@ -222,7 +227,7 @@ class Training:
             alpha=self.config.alpha.at(self.generation),
         )
 
-    def _live_generation(self, progress: Progress) -> dict[str, float | None]:
+    def _live_generation(self, progress: Progress | None) -> dict[str, float | None]:
         """One generation: ask, farm out, tell. Its row of metrics."""
         from epg.evolution.strategy import Noise, cosine
 
@@ -277,7 +282,7 @@ class Training:
         self,
         center: Center,
         purposes: Sequence[Purpose],
-        progress: Progress,
+        progress: Progress | None,
         meanwhile: Callable[[], None],
     ) -> dict[Purpose, list[Returns]]:
         """Returns of all chunks, in order: those in the journal, and the rest from the farm.
@@ -300,7 +305,8 @@ class Training:
             self.directory.journal.append(arrived)
             for returns in arrived:
                 came[returns.chunk.purpose].append(returns)
-                progress.advance(returns.steps)
+                if progress is not None:
+                    progress.advance(returns.steps)
         for part in came.values():
             part.sort(key=lambda returns: returns.chunk.first)
         return came

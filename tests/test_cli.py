@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import epg as package
 
 Run = Callable[..., object]
-COMMANDS = ("train", "evaluate", "tune", "tasks")
+COMMANDS = ("train", "evaluate", "tune", "tasks", "bench")
 
 
 def refused(said: object, *told: str) -> None:

@@ -85,14 +85,15 @@ class MpiFarm:
         waiting = list(reversed(chunks))
         idle = list(reversed(range(self.workers)))
         missing = len(waiting)
+        while waiting and idle:
+            self._give(idle.pop(), center, waiting.pop())
         while missing:
-            while waiting and idle:
-                self._give(idle.pop(), center, waiting.pop())
             came = []
             while self._world.iprobe():
                 worker, returns = self._world.recv()
-                idle.append(worker)
                 came.append(returns)
+                if waiting:  # before anything is done with what came
+                    self._give(worker, center, waiting.pop())
             missing -= len(came)
             self._under_way = [message for message in self._under_way if not message.test()[0]]
             yield came

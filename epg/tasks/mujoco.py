@@ -169,7 +169,7 @@ class MujocoBatch(Batch):
         self._resting = np.zeros(p, dtype=np.bool_)
         self._terminated = np.zeros(p, dtype=np.bool_)
         self._live = self._pairs
-        self._begin(np.arange(p))
+        self.begin(np.arange(p))
         return self._tensor(self.observe(self._state))
 
     def step(self, actions: Tensor) -> Step:
@@ -202,7 +202,7 @@ class MujocoBatch(Batch):
             self._live = [pair for pair, rests in zip(self._pairs, ended, strict=True) if not rests]
         elif ended.any():
             begun = np.flatnonzero(ended)
-            self._begin(begun)
+            self.begin(begun)
             observation[begun] = self.observe(self._state.rows(begun))
         arrays = (observation, after, reward, terminated, truncated)
         return Step(*map(self._tensor, arrays))
@@ -231,7 +231,8 @@ class MujocoBatch(Batch):
         bad = gone_bad(state.qpos, state.qvel) | ~(np.abs(ctrl) <= MAX_POSITION).all(1)
         return bad & ~self._resting if bad.any() else None
 
-    def _begin(self, ended: NDArray[np.int64]) -> None:
+    def begin(self, ended: NDArray[np.int64]) -> None:
+        """Start new episodes in some environments."""
         self._age[ended] = 0
         for i in ended.tolist():
             self._put(i, self._start[i] + self._draw(self._rngs[i], 1)[0])

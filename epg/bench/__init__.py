@@ -1,0 +1,1 @@
+"""What this machine gives: lifetimes over the limit of physics, and the farm without lifetimes."""

@@ -1,0 +1,157 @@
+"""The farm without lifetimes: the real master, messages, journal and checkpoint, simulated workers.
+
+A rank plays many workers: it answers each chunk when its time is over. What the master does is what
+it does in a run.
+"""
+
+from __future__ import annotations
+
+import pickle
+import resource
+import tempfile
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from epg.chunk import Chunk, Evaluator, Returns
+from epg.config import Config
+from epg.farm.mpi import MASTER, POLL_SECONDS, MpiFarm, abort_on_error, connect, receive
+from epg.run import RunDirectory
+from epg.seeds import Purpose
+from epg.training import Training
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+PLAYERS = 2
+"""Ranks that play the workers."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the farm is given."""
+
+    workers: int
+    pairs: int
+    seconds: float
+    """that each chunk, of one pair, takes"""
+    generations: int
+
+    def config(self) -> Config:
+        """EPG's loss for dir-hopper: φ of 10,000."""
+        evolution = {"pairs": self.pairs, "generations": self.generations}
+        never = {"every": 10**6, "lifetimes": 2}
+        return Config.model_validate(
+            {
+                "task": "dir-hopper",
+                "farm": {"chunk": 1},
+                "evolution": evolution,
+                "validation": never,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of it, medians over generations but the first."""
+
+    workers: int
+    pairs: int
+    phi: int
+    generation_seconds: float
+    chunks_per_s: float
+    busy: float
+    """share of the workers' time that went into chunks"""
+    master_share: float
+    """share of a generation in which the master computed"""
+    bytes_per_generation: int
+    """of all messages"""
+    master_memory_mb: float
+
+    def table(self) -> str:
+        """For people."""
+        return (
+            f"{self.workers} simulated workers, {self.pairs} pairs, φ of {self.phi}: a generation "
+            f"takes {self.generation_seconds:.2f} s, {self.chunks_per_s:,.0f} chunks/s, workers "
+            f"{100 * self.busy:.1f} % busy, master {100 * self.master_share:.0f} % busy with "
+            f"{self.master_memory_mb:,.0f} MB, messages {self.bytes_per_generation / 1e6:.1f} MB"
+        )
+
+
+def run(load: Load) -> Found | None:
+    """The master's findings; None on the ranks that play. To be started by mpirun."""
+    evaluator = Evaluator(load.config())
+    world = connect()
+    with abort_on_error(world):
+        if world.rank != MASTER:
+            _play(world, load.seconds)
+            return None
+        per_rank = load.workers // (world.size - 1)
+        with MpiFarm(world, per_rank) as farm, tempfile.TemporaryDirectory() as folder:
+            return _lead(load, evaluator, farm, Path(folder) / "run")
+
+
+def _lead(load: Load, evaluator: Evaluator, farm: MpiFarm, folder: Path) -> Found:
+    config = evaluator.config
+    phi = evaluator.genome.draw(config.seed, zero_output=False)
+    directory = RunDirectory(folder, config)
+    directory.begin()
+    directory.start_metrics(0)
+    training = Training(config, evaluator, farm, directory, phi)
+    walls, computing = [], []
+    for _ in range(load.generations):
+        started, busy = time.perf_counter(), time.process_time()
+        training.advance()
+        walls.append(time.perf_counter() - started)
+        computing.append(time.process_time() - busy)
+    wall = float(np.median(walls[1:] or walls))
+    one = Chunk(Purpose.TRAINING, 0, 0, 1)
+    answer = len(pickle.dumps((0, _returns(one, load.seconds, np.random.default_rng(0)))))
+    asked = len(pickle.dumps((0, None, one)))
+    return Found(
+        workers=farm.workers,
+        pairs=load.pairs,
+        phi=len(phi),
+        generation_seconds=wall,
+        chunks_per_s=load.pairs / wall,
+        busy=load.pairs * load.seconds / (wall * farm.workers),
+        master_share=float(np.median(computing[1:] or computing)) / wall,
+        bytes_per_generation=load.pairs * (answer + asked)
+        + min(farm.workers, load.pairs) * phi.nbytes,
+        master_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    )
+
+
+def _play(world: MPI.Intracomm, seconds: float) -> None:
+    """Many workers on one rank: each answers its chunk after so many seconds.
+
+    Answers are made while no message waits, so that the workers do not wait for one another.
+    """
+    rng = np.random.default_rng(0)
+    under_way: deque[tuple[float, int, Chunk]] = deque()
+    made: deque[Returns] = deque()
+    while True:
+        if world.iprobe(source=MASTER):
+            worker, _, chunk = receive(world)
+            if chunk is None:
+                return
+            under_way.append((time.perf_counter() + seconds, worker, chunk))
+        elif under_way and under_way[0][0] <= time.perf_counter():
+            _, worker, chunk = under_way.popleft()
+            returns = made.popleft() if made else _returns(chunk, seconds, rng)
+            world.send((worker, returns), MASTER)
+        elif len(made) < len(under_way):
+            made.append(_returns(under_way[len(made)][2], seconds, rng))
+        else:
+            time.sleep(POLL_SECONDS)
+
+
+def _returns(chunk: Chunk, seconds: float, rng: np.random.Generator) -> Returns:
+    signs = 2 if chunk.purpose == Purpose.TRAINING else 1
+    nothing = np.zeros(chunk.count)
+    fitness = rng.normal(size=(chunk.count, signs))
+    return Returns(chunk, fitness, nothing, nothing, steps=0, exploded=0, seconds=seconds)

@@ -1,0 +1,187 @@
+"""A batch of lifetimes, its acting and its environments, over the physics that they make.
+
+One batch of lifetimes goes on; after each of its updates the same controls and resets are replayed,
+in the same models, by a batch of environments and by `mj_step` alone. So all that is compared was
+done within a second, and the states are the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from epg import tasks
+from epg.agents.agents import bear
+from epg.chunk import draw_mdp
+from epg.config import Lifetime
+from epg.errors import UserError
+from epg.lifetime import Diary, InnerAdam, act, body_of, draw_minibatches, learn, live, ppo_of
+from epg.losses.mixture import Mixture
+from epg.losses.temporal_conv import Architecture, TemporalConvLoss
+from epg.seeds import Fate, Fates, Purpose, Stream
+from epg.tasks.base import Task
+
+LIFETIMES = (1, 8, 64, 256)
+REPEATS = 5
+SMALL = 8
+"""Lifetimes of which an update is so short that several are timed at once."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured with P lifetimes; shares are of raw physics, 1 being its pace."""
+
+    lifetimes: int
+    physics_steps_per_s: float
+    environment_share: float
+    acting_share: float
+    """acting and environments, without learning"""
+    lifetime_share: float
+    """acting, environments and learning, without final episodes"""
+    lifetime_steps_per_s: float
+    peak_memory_mb: float
+    """of a process that lives P lifetimes, final episodes included"""
+
+
+def measure(name: tasks.Spec, lifetimes: int, threads: int = 1) -> Row:
+    """One row, in processes of its own."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        memory = pool.apply(_peak_memory, (name, lifetimes, threads))
+    with context.Pool(1) as pool:
+        seconds = pool.apply(_seconds, (name, lifetimes, threads))
+    physics, environment, acting, lifetime = (
+        np.array(column) for column in zip(*seconds, strict=True)
+    )
+    return Row(
+        lifetimes=lifetimes,
+        physics_steps_per_s=lifetimes / float(np.median(physics)),
+        environment_share=float(np.median(physics / environment)),
+        acting_share=float(np.median(physics / acting)),
+        lifetime_share=float(np.median(physics / lifetime)),
+        lifetime_steps_per_s=lifetimes / float(np.median(lifetime)),
+        peak_memory_mb=memory,
+    )
+
+
+def check(name: tasks.Spec) -> None:
+    """Raise `UserError` if a task has no physics of MuJoCo's to compare with."""
+    task = tasks.make(name)
+    rng = np.random.default_rng(0)
+    if not hasattr(task.batch([task.draw(rng)], [rng]), "data"):
+        raise UserError(
+            f"task {tasks.label(name)}: no physics of MuJoCo's to compare it with"
+        )
+
+
+def _loss(task: Task, life: Lifetime, lifetimes: int) -> Mixture:
+    """EPG's, with as much of PPO."""
+    architecture = Architecture(body_of(task, life))
+    phi = torch.stack([architecture.draw(np.random.default_rng(i)) for i in range(lifetimes)])
+    learned = TemporalConvLoss(architecture, phi, life.buffer)
+    return Mixture([(0.5, learned), (0.5, ppo_of(life))])
+
+
+def _fates(lifetimes: int) -> Fates:
+    return Fates([Fate(0, Purpose.ESTIMATE, 0, i) for i in range(lifetimes)], range(lifetimes))
+
+
+def _peak_memory(name: tasks.Spec, lifetimes: int, threads: int) -> float:
+    """MB, of a lifetime whose buffer comes to be full."""
+    torch.set_num_threads(threads)
+    life = Lifetime()
+    life = life.but(updates=life.buffer // life.steps_per_update + 1)
+    task, fates = tasks.make(name), _fates(lifetimes)
+    mdps = [draw_mdp(task, fate) for fate in fates.each()]
+    live(task, mdps, fates, _loss(task, life, lifetimes), life)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _seconds(
+    name: tasks.Spec, lifetimes: int, threads: int
+) -> list[tuple[float, float, float, float]]:
+    """Seconds per step of physics, environments, acting and all, for each repeat."""
+    torch.set_num_threads(threads)
+    task, life, fates = tasks.make(name), Lifetime(), _fates(lifetimes)
+    mdps = [draw_mdp(task, fate) for fate in fates.each()]
+
+    def environments() -> Any:
+        return task.batch(mdps, [fate.rng(Stream.RESET) for fate in fates.each()])
+
+    main, twin, physics = environments(), environments(), _Physics(environments())
+    agents, loss = bear(body_of(task, life), fates, life.train_memory), _loss(task, life, lifetimes)
+    adam, buffer = InnerAdam(agents, life.learning_rate), agents.buffer(life.buffer)
+    diary = Diary(lifetimes, "cpu")
+    observation = main.reset()
+    twin.reset()
+    filling = life.buffer // life.steps_per_update
+    updates = 4 if lifetimes <= SMALL else 1
+    steps = updates * life.steps_per_update
+    rows = []
+    for repeat in range(-1, REPEATS):  # the one before fills the buffer
+        raw = environment = acting = whole = 0.0
+        for _ in range(filling if repeat < 0 else updates):
+            started = time.perf_counter()
+            new, observation = act(agents, main, observation, fates, life.steps_per_update)
+            acting += time.perf_counter() - started
+            experience = agents.remember(buffer, new)
+            learn(agents, adam, loss, experience, draw_minibatches(fates, life))
+            diary.note(agents, experience)
+            whole += time.perf_counter() - started
+            controls = new.actions.transpose(0, 1).contiguous()
+            started = time.perf_counter()
+            for actions in controls:
+                twin.step(actions)
+            environment += time.perf_counter() - started
+            raw += physics.replay(controls.numpy(), (new.terminated | new.truncated).T.numpy())
+        if repeat >= 0:
+            rows.append((raw / steps, environment / steps, acting / steps, whole / steps))
+    return rows
+
+
+class _Physics:
+    """A batch of environments of which only `mj_step` is timed."""
+
+    def __init__(self, batch: Any) -> None:
+        batch.reset()
+        self._batch = batch
+
+    def replay(self, actions: np.ndarray, ended: np.ndarray) -> float:
+        """Seconds for controls [T, P, A], after each of which some episodes ended, [T, P]."""
+        import mujoco
+
+        step, frame_skip, seconds = mujoco.mj_step, self._batch.frame_skip, 0.0
+        pairs = [(data.model, data) for data in self._batch.data]
+        for controls, over in zip(actions, ended, strict=True):
+            for (_, data), control in zip(pairs, controls, strict=True):
+                data.ctrl[:] = control
+            started = time.perf_counter()
+            for model, data in pairs:
+                step(model, data, frame_skip)
+            seconds += time.perf_counter() - started
+            if over.any():
+                self._batch.begin(np.flatnonzero(over))
+        return seconds
+
+
+def table(name: str, threads: int, rows: list[Row]) -> str:
+    """For people."""
+    lines = [
+        f"{name}, {threads} thread{'s' * (threads > 1)}; EPG's defaults, buffer full; "
+        f"shares of raw mj_step, medians of {REPEATS}",
+        f"{'P':>5} {'physics/s':>11} {'environment':>12} {'+ acting':>9} {'lifetime':>9} "
+        f"{'lifetime/s':>11} {'memory':>9}",
+    ]
+    for r in rows:
+        lines.append(
+            f"{r.lifetimes:>5} {r.physics_steps_per_s:>11,.0f} {r.environment_share:>12.3f} "
+            f"{r.acting_share:>9.3f} {r.lifetime_share:>9.3f} {r.lifetime_steps_per_s:>11,.0f} "
+            f"{r.peak_memory_mb:>6,.0f} MB"
+        )
+    return "\n".join(lines)
