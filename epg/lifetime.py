@@ -24,6 +24,8 @@ from epg.tasks.base import Batch, Mdp, Task
 
 EPSILON = 1e-8
 BETAS = (0.9, 0.999)
+REGISTER = 64
+"""Numbers, of which the widest registers hold a whole part."""
 NOISE_AHEAD = 64
 """Steps for which the action noise of final episodes is drawn at once."""
 
@@ -49,7 +51,9 @@ class Lived:
 class InnerAdam:
     """Adam over the parameters of all agents at once: it works elementwise, so they never mix.
 
-    Bit for bit torch.optim.Adam, without the second that its import of torch's compiler takes.
+    torch.optim.Adam(fused=True), without the second that importing torch's compiler takes. The
+    parameters become views of one vector, whole registers long: torch rounds what is left over of
+    the last one otherwise, and a lifetime would depend on its batch.
     With `reference`, ε stands outside the bias correction, as in the released code.
     """
 
@@ -57,14 +61,16 @@ class InnerAdam:
         self._parameters = agents.trained()
         self._learning_rate = learning_rate
         self._reference = reference
-        self._means = [torch.zeros_like(p) for p in self._parameters]
-        self._squares = [torch.zeros_like(p) for p in self._parameters]
+        self._moved: list[Tensor] = []
         self._steps = 0
         self.broken = torch.zeros(agents.lifetimes, dtype=torch.bool, device=agents.device)
         """[P] whose loss was not finite: such a loss can still have finite gradients"""
 
     def descend(self, loss: Tensor) -> None:
-        """One step down the sum of the agents' losses [P]; what it does not touch stays."""
+        """One step down the sum of the agents' losses [P].
+
+        What the first loss does not touch stays for good.
+        """
         self.broken |= ~torch.isfinite(loss.detach())
         for parameter in self._parameters:
             parameter.grad = None
@@ -73,22 +79,34 @@ class InnerAdam:
 
     @torch.no_grad()
     def _step(self) -> None:
-        moved = [i for i, p in enumerate(self._parameters) if p.grad is not None]
-        parameters = [self._parameters[i] for i in moved]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        means = [self._means[i] for i in moved]
-        squares = [self._squares[i] for i in moved]
+        if not self._steps:
+            self._begin([p for p in self._parameters if p.grad is not None])
         self._steps += 1
-        beta1, beta2 = BETAS
-        correction = math.sqrt(1 - beta2**self._steps)
-        torch._foreach_lerp_(means, gradients, 1 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
-        scale = torch._foreach_sqrt(squares)
-        torch._foreach_div_(scale, correction)
-        torch._foreach_add_(scale, EPSILON / correction if self._reference else EPSILON)
-        rate = self._learning_rate / (1 - beta1**self._steps)
-        torch._foreach_addcdiv_(parameters, means, scale, -rate)
+        epsilon = EPSILON
+        if self._reference:
+            epsilon /= math.sqrt(1 - BETAS[1] ** self._steps)
+        gradients = [p.grad.reshape(-1) for p in self._moved if p.grad is not None]
+        torch.cat([*gradients, self._padding], out=self._gradient)
+        torch._fused_adam_(
+            [self._vector], [self._gradient], [self._mean], [self._square], [],
+            [torch.tensor(float(self._steps), device=self._vector.device)],
+            lr=self._learning_rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0,
+            eps=epsilon, amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+    def _begin(self, moved: list[Tensor]) -> None:
+        self._moved = moved
+        rest = -sum(p.numel() for p in moved) % REGISTER
+        self._padding = moved[0].new_zeros(rest)
+        self._vector = torch.cat([*(p.reshape(-1) for p in moved), self._padding])
+        self._gradient, self._mean, self._square = torch.zeros(3, len(self._vector)).to(
+            self._vector.device
+        )
+        first = 0
+        for parameter in moved:
+            last = first + parameter.numel()
+            parameter.data = self._vector[first:last].view_as(parameter)
+            first = last
 
 
 def live(
@@ -194,7 +212,8 @@ def final_returns(
 ) -> tuple[Tensor, int, int]:
     """Mean return of E episodes of each trained policy [P], steps taken, episodes exploded.
 
-    The policy samples its actions; statistics are frozen. All episodes run side by side.
+    The policy samples its actions; statistics are frozen. All episodes run side by side; an episode
+    that ended is not simulated any more, and a lifetime whose episodes all have does not act.
     """
     lifetimes, device = len(fates), agents.device
     environments = task.batch(
@@ -203,7 +222,7 @@ def final_returns(
         device,
         restart=False,
     )
-    actor, distribution = agents.actor(), agents.distribution
+    distribution = agents.distribution
     ahead = (NOISE_AHEAD, episodes)
     observation = environments.reset()
     returns = torch.zeros(lifetimes * episodes, dtype=torch.float64, device=device)
@@ -212,10 +231,18 @@ def final_returns(
     for t in range(task.horizon):
         if t % NOISE_AHEAD == 0:
             noise = fates.draw(Stream.FINAL_ACTION, lambda rng: distribution.noise(rng, ahead))
-            spread = actor.spread(noise.transpose(1, 2).flatten(1, 2))
-            spread = spread.reshape(lifetimes, episodes, NOISE_AHEAD, *spread.shape[2:])
+            acting = alive.view(lifetimes, episodes).any(1).nonzero().squeeze(1)
+            rows = (
+                acting.unsqueeze(1) * episodes + torch.arange(episodes, device=device)
+            ).flatten()
+            actor = agents.actor(acting)
+            spread = actor.spread(noise[acting].transpose(1, 2).flatten(1, 2))
+            spread = spread.reshape(len(acting), episodes, NOISE_AHEAD, *spread.shape[2:])
         steps += int(alive.sum())
-        answer = environments.step(actor.act(observation, spread[:, :, t % NOISE_AHEAD]))
+        chosen = actor.act(observation[rows], spread[:, :, t % NOISE_AHEAD])
+        actions = chosen.new_zeros(len(alive), *chosen.shape[1:])
+        actions[rows] = chosen
+        answer = environments.step(actions)
         returns += answer.reward
         observation = answer.observation
         alive &= ~(answer.terminated | answer.truncated)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from epg.agents.distributions import Distribution
 from epg.agents.network import Parameters
-from epg.agents.statistics import RunningStatistics
 
 
 class Actor:
@@ -27,13 +26,14 @@ class Actor:
         self,
         parameters: Parameters,
         layers: int,
-        statistics: RunningStatistics,
+        normalise: tuple[Tensor, Tensor],
         distribution: Distribution,
     ) -> None:
-        """parameters: with a network "policy" of so many layers."""
+        """parameters: of a network "policy" of so many layers; normalise: mean and scale of
+        observations, each [P, 1, O]."""
         self._on_cpu = next(iter(parameters.values())).is_cpu
         self._tanh: Any = np.tanh if self._on_cpu else torch.tanh
-        self._mean, self._scale = map(self._array, (statistics.mean, statistics.scale))
+        self._mean, self._scale = map(self._array, normalise)
         self._layers = [
             (
                 self._array(parameters[f"policy.{i}.weight"]),

@@ -166,10 +166,15 @@ class Agents:
         ones = torch.ones(self.lifetimes, 1, MEMORY_INPUTS, device=self.device)
         return torch.tanh(mlp(self.parameters, "memory", 1, ones)).squeeze(1)
 
-    def actor(self) -> Actor:
-        """What acts for these agents until they learn."""
-        layers = len(self.body.hidden) + 1
-        return Actor(self.parameters, layers, self._observations, self.distribution)
+    def actor(self, of: Tensor | None = None) -> Actor:
+        """What acts for these agents, or those with the numbers `of`, until they learn."""
+        statistics, which = self._observations, slice(None) if of is None else of
+        return Actor(
+            {name: p[which] for name, p in self.parameters.items() if name.startswith("policy")},
+            len(self.body.hidden) + 1,
+            (statistics.mean[which], statistics.scale[which]),
+            self.distribution,
+        )
 
     @torch.no_grad()
     def remember(self, buffer: Buffer, new: Transitions) -> Experience:

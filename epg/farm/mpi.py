@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 MASTER = 0
 POLL_SECONDS = 1e-3
+LONGEST_POLL_SECONDS = 0.05
+LATENCY = 0.002
+"""How late a chunk may be noticed, as a share of the time that nothing came."""
 LAST_WORDS_SECONDS = 0.5
 """What a launcher needs to pass them on: an abort drops what is still under way."""
 
@@ -87,6 +90,7 @@ class MpiFarm:
         missing = len(waiting)
         while waiting and idle:
             self._give(idle.pop(), center, waiting.pop())
+        heard = time.perf_counter()
         while missing:
             came = []
             while self._world.iprobe():
@@ -97,8 +101,11 @@ class MpiFarm:
             missing -= len(came)
             self._under_way = [message for message in self._under_way if not message.test()[0]]
             yield came
-            if not came:
-                time.sleep(POLL_SECONDS)
+            if came:
+                heard = time.perf_counter()
+            else:  # looking often takes a core away from a worker
+                waited = time.perf_counter() - heard
+                time.sleep(min(max(POLL_SECONDS, LATENCY * waited), LONGEST_POLL_SECONDS))
 
     def _give(self, worker: int, center: Center, chunk: Chunk) -> None:
         """Without waiting until it is taken: workers look for messages only now and then."""
