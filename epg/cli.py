@@ -187,6 +187,8 @@ def bench(
             if json_:
                 print(json.dumps(asdict(found)))
         return
+    if launched_rank() != 0:
+        return
     from epg.bench.lifetimes import check, measure, table
 
     name = _spec("--task", task)

@@ -61,3 +61,9 @@ def test_bench_refuses(epg: Run, tmp_path: Path, arguments: list[str], told: str
     said = epg("bench", *arguments, folder=tmp_path)
     assert said.code == 2 and said.out == "" and said.err.count("\n") == 1
     assert told in said.err
+
+
+def test_of_several_ranks_one_benches(command: Run, tmp_path: Path) -> None:
+    arguments = ("epg", "bench", "--lifetimes", "1", "--json")
+    said = command("mpirun", "-n", 2, *arguments, folder=tmp_path)
+    assert said.code == 0 and said.out.count('"rows"') == 1

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
+import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +29,6 @@ from epg.losses.temporal_conv import Architecture, TemporalConvLoss
 from epg.seeds import Fate, Fates, Purpose, Stream
 from epg.tasks.base import Task
 
-LIFETIMES = (1, 8, 64, 256)
 REPEATS = 5
 MANY = 64
 """Up to so many, several updates are timed at once, so that caches are as warm as they get."""
@@ -51,14 +52,9 @@ class Row:
 
 def measure(name: tasks.Spec, lifetimes: int, threads: int = 1) -> Row:
     """One row, in processes of its own."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        memory = pool.apply(_peak_memory, (name, lifetimes, threads))
-    with context.Pool(1) as pool:
-        seconds = pool.apply(_seconds, (name, lifetimes, threads))
-    physics, environment, acting, lifetime = (
-        np.array(column) for column in zip(*seconds, strict=True)
-    )
+    memory = _apart(_peak_memory, name, lifetimes, threads)
+    seconds = _apart(_seconds, name, lifetimes, threads)
+    physics, environment, acting, lifetime = np.array(seconds).T
     return Row(
         lifetimes=lifetimes,
         physics_steps_per_s=lifetimes / float(np.median(physics)),
@@ -68,6 +64,13 @@ def measure(name: tasks.Spec, lifetimes: int, threads: int = 1) -> Row:
         lifetime_steps_per_s=lifetimes / float(np.median(lifetime)),
         peak_memory_mb=memory,
     )
+
+
+def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns in a fresh process, which leaves Ctrl-C to this one."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+        return pool.apply(function, arguments)
 
 
 def check(name: tasks.Spec) -> None:
