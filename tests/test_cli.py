@@ -83,15 +83,24 @@ def test_tasks_tells_of_those_that_are_named(epg: Run, tmp_path: Path) -> None:
     refused(epg("tasks", "gym:CarRacing-v3", folder=tmp_path), "gym:CarRacing-v3", "no pixels")
 
 
+def test_what_mujoco_says_of_gymnasiums_files_is_not_for_users(
+    command: Run, tmp_path: Path
+) -> None:
+    """It would leave a warning on stderr and a log beside them."""
+    said = command("epg", "tasks", "gym:HalfCheetah-v5", folder=tmp_path)
+    assert (said.code, said.err) == (0, "") and "observation 17" in said.out
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_an_extra_the_others_are_still_told(epg: Run, tmp_path: Path) -> None:
     """As where Box2D is not installed."""
     before = "import sys; sys.modules['Box2D'] = None"
     said = epg("tasks", folder=tmp_path, before=before)
     assert (said.code, said.err) == (0, "")
-    assert "lunar-lander-continuous: not here: " in said.out and "epg[box2d]" in said.out
+    assert "lunar-lander-continuous: not here: " in said.out and "the extra [box2d]" in said.out
     assert "walker2d: Gym" in said.out
     said = epg("tasks", "lunar-lander-continuous", folder=tmp_path, before=before)
-    refused(said, "task lunar-lander-continuous: needs Box2D: pip install 'epg[box2d]'")
+    refused(said, "task lunar-lander-continuous: needs Box2D: install the extra [box2d]")
     refused(epg("tasks", "gym:LunarLander-v3", folder=tmp_path, before=before), "gymnasium[box2d]")
 
 

@@ -6,7 +6,6 @@ Shape letters: P environments, A action.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,26 +111,6 @@ class _AntTask(Task):
         super().__init__(**ranges)
         self._model = load("ant.xml").compile()
 
-    def batch(
-        self,
-        mdps: Sequence[Mdp],
-        rngs: Sequence[np.random.Generator],
-        device: str = "cpu",
-        restart: bool = True,
-    ) -> Batch:
-        return self.ants([self._model] * len(mdps), mdps, rngs, device, restart)
-
-    @abstractmethod
-    def ants(
-        self,
-        models: Sequence[Any],
-        mdps: Sequence[Mdp],
-        rngs: Sequence[np.random.Generator],
-        device: str,
-        restart: bool,
-    ) -> Batch:
-        """P ants."""
-
 
 class Ant(_AntTask):
     """Gymnasium's Ant-v5."""
@@ -140,14 +119,14 @@ class Ant(_AntTask):
     summary = "Gymnasium's Ant-v5"
     observation_size = 105
 
-    def ants(
+    def batch(
         self,
-        models: Sequence[Any],
         mdps: Sequence[Mdp],
         rngs: Sequence[np.random.Generator],
-        device: str,
-        restart: bool,
+        device: str = "cpu",
+        restart: bool = True,
     ) -> Batch:
+        models = [self._model] * len(mdps)
         return AntBatch(models, self.horizon, rngs, device, restart)
 
 
@@ -176,14 +155,14 @@ class GoalAnt(_AntTask):
             ranges["angle"] = list(REGIONS[region])
         super().__init__(**ranges)
 
-    def ants(
+    def batch(
         self,
-        models: Sequence[Any],
         mdps: Sequence[Mdp],
         rngs: Sequence[np.random.Generator],
-        device: str,
-        restart: bool,
+        device: str = "cpu",
+        restart: bool = True,
     ) -> Batch:
+        models = [self._model] * len(mdps)
         angle, distance = (np.array([m[name] for m in mdps]) for name in ("angle", "distance"))
         goals = np.stack([distance * np.cos(angle), distance * np.sin(angle)], 1)
         return GoalAntBatch(models, goals, self.horizon, rngs, device, restart)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from epg.errors import UserError
 from epg.tasks.base import Batch, Mdp, Step, Task
+from epg.tasks.mujoco import gone_bad, leave_bad_states  # and MuJoCo's warnings go to the log
 
 HORIZON = 1000
 """Where an environment has no time limit of its own."""
@@ -103,7 +104,7 @@ class LunarLanderContinuous(Gymnasium):
         except UserError as error:
             if "Box2D" not in str(error):
                 raise
-            raise UserError("needs Box2D: pip install 'epg[box2d]'") from None
+            raise UserError("needs Box2D: install the extra [box2d]") from None
 
 
 class GymnasiumBatch(Batch):
@@ -157,7 +158,7 @@ class GymnasiumBatch(Batch):
         over = terminated | truncated
         rests = self._resting  # is stepped with the others, and its answers are dropped
         sane &= np.isfinite(came).all(1) & np.isfinite(reward)
-        for i, gone_bad, data in self._simulations:
+        for i, data in self._simulations:
             sane[i] &= not gone_bad(data.qpos[None], data.qvel[None])[0]
         failed = ~sane & ~rests
         self._failures += failed
@@ -201,16 +202,14 @@ class GymnasiumBatch(Batch):
         return torch.from_numpy(array).to(self._device)
 
 
-def _simulations(environments: Any) -> list[tuple[int, Any, Any]]:
-    """Of environments that MuJoCo simulates: which, how a bad state is told, and the MjData."""
+def _simulations(environments: Any) -> list[tuple[int, Any]]:
+    """Of environments that MuJoCo simulates: which, and the MjData."""
     found = []
     for i, environment in enumerate(environments.envs):
         inner = environment.unwrapped
         if type(getattr(inner, "model", None)).__module__.startswith("mujoco"):
-            from epg.tasks.mujoco import gone_bad, leave_bad_states
-
             leave_bad_states(inner.model.opt)
-            found.append((i, gone_bad, inner.data))
+            found.append((i, inner.data))
     return found
 
 
