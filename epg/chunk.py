@@ -5,7 +5,9 @@ Shape letters: S signs (+ and − in training; φ itself elsewhere), T MDPs per 
 
 from __future__ import annotations
 
+import math
 import time
+import traceback
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +21,11 @@ from epg.log import logger
 from epg.losses.mixture import Mixture
 from epg.losses.temporal_conv import TemporalConvLoss
 from epg.seeds import Fate, Fates, Purpose, Stream
+from epg.signals import time_limit
 from epg.tasks.base import Mdp, Task
+
+LONGEST_WHY = 4000
+"""Characters of a traceback that are kept, its last ones."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,18 @@ class Returns:
     """core-seconds it took"""
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A chunk that nothing came of."""
+
+    chunk: Chunk
+    why: str
+    """a traceback, or what became of its process; the last line says the most"""
+
+
+Outcome = Returns | Failure
+
+
 def draw_epsilon(seed: int, generation: int, pair: int, size: int) -> np.ndarray:
     """The unit perturbation of a pair, [size] float32: the same on every machine that draws it."""
     fate = Fate(seed, Purpose.TRAINING, generation, pair)
@@ -99,6 +117,14 @@ class Evaluator:
         self.config = config
         self.task = tasks.make(config.task)
         self.genome = genome_of(config, self.task)
+
+    def attempt(self, center: Center, chunk: Chunk, limit: float = math.inf) -> Outcome:
+        """Live all lifetimes of a chunk in `limit` seconds; a failure, if they raise anything."""
+        try:
+            with time_limit(limit):
+                return self.evaluate(center, chunk)
+        except (Exception, SystemExit):
+            return Failure(chunk, traceback.format_exc()[-LONGEST_WHY:])
 
     def evaluate(self, center: Center, chunk: Chunk) -> Returns:
         """Live all lifetimes of a chunk."""

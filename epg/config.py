@@ -166,9 +166,15 @@ class Validation(Settings):
 
 
 class Farm(Settings):
-    """How the work is cut; a matter of speed alone."""
+    """How the work is cut, and how long it may take."""
 
     chunk: PositiveInt = Field(16, description="pairs that live together as one batch")
+    deadline: PositiveFloat = Field(
+        10.0, description="a chunk is given up after so many times the median chunk's seconds"
+    )
+    least_deadline: PositiveFloat = Field(
+        300.0, description="seconds after which it is given up at the earliest"
+    )
 
 
 class Log(Settings):
@@ -231,8 +237,9 @@ class Config(Settings):
     def hash(self) -> str:
         """Of what changes φ, and of nothing else."""
         what = self.model_dump(mode="json", exclude={"validation", "log"})
-        if self.device == "cpu":  # there, and maybe only there, chunks of any size give the same
-            del what["farm"]
+        del what["farm"]
+        if self.device != "cpu":  # only there is it known that chunks of any size give the same
+            what["farm"] = {"chunk": self.farm.chunk}
         del what["evolution"]["generations"]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -1,15 +1,47 @@
 """Ends that are no defects."""
 
 
-class UserError(Exception):
-    """A mistake in a command, a configuration or a file: shown as one line, exit code 2.
+class ForeseenError(Exception):
+    """An end that one line explains: no traceback."""
+
+    code: int
+    """of the process"""
+
+
+class UserError(ForeseenError):
+    """A mistake in a command, a configuration or a file.
 
     The message names the thing, what was found, and what is allowed.
     """
 
-
-class Terminated(BaseException):
-    """SIGTERM came: save and end, as with Ctrl-C, but with exit code 143."""
+    code = 2
 
 
-INTERRUPTIONS = (KeyboardInterrupt, Terminated)
+class RunError(ForeseenError):
+    """A run that cannot go on though nothing is wrong with its configuration."""
+
+    code = 1
+
+
+class Interruption(BaseException):
+    """A person or the cluster wants the run to end; `code` is that of the process."""
+
+    code: int
+    said: str
+
+
+class Terminated(Interruption):
+    """SIGTERM came: end at once."""
+
+    code = 143
+    said = "SIGTERM"
+
+
+class SaveRequested(Interruption):
+    """SIGUSR1 came: what is quick was finished, the rest dropped; to be continued."""
+
+    code = 75
+    said = "SIGUSR1"
+
+
+INTERRUPTIONS = (KeyboardInterrupt, Interruption)

@@ -6,7 +6,9 @@ import math
 import resource
 from dataclasses import dataclass
 
-from epg.chunk import Center, Chunk, Evaluator
+from epg.chunk import Center, Chunk, Evaluator, Failure
+from epg.errors import RunError
+from epg.log import logger
 from epg.seeds import Purpose
 
 PROBE_UPDATES = 3
@@ -22,6 +24,7 @@ class Estimate:
     seconds: float
     workers: int
     worker_megabytes: float
+    chunk_seconds: float
 
     def show(self) -> None:
         """Print it, on one line."""
@@ -34,7 +37,7 @@ class Estimate:
 
 
 def estimate(evaluator: Evaluator, workers: int, generation: int) -> Estimate:
-    """Time a few updates of one chunk, then multiply."""
+    """Time a few updates of one chunk, then multiply. Raises `RunError` if it fails."""
     config = evaluator.config
     evolution, lifetime, validation = config.evolution, config.lifetime, config.validation
     pairs = min(config.farm.chunk, evolution.pairs)
@@ -45,7 +48,12 @@ def estimate(evaluator: Evaluator, workers: int, generation: int) -> Estimate:
     def time_chunk(updates: int) -> float:
         short = lifetime.model_copy(update={"updates": updates})
         probe = Evaluator(config.model_copy(update={"lifetime": short}))
-        return probe.evaluate(center, chunk).seconds / config.threads
+        outcome = probe.attempt(center, chunk)
+        if isinstance(outcome, Failure):
+            logger.error("%s failed: %s", chunk, outcome.why)
+            last = outcome.why.strip().splitlines()[-1]
+            raise RunError(f"lifetimes fail, a traceback is in log/rank-0.log: {last}")
+        return outcome.seconds / config.threads
 
     time_chunk(1)  # the first is slow
     one = time_chunk(1)
@@ -65,6 +73,7 @@ def estimate(evaluator: Evaluator, workers: int, generation: int) -> Estimate:
         seconds=rounds * seconds_per_chunk,
         workers=workers,
         worker_megabytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        chunk_seconds=seconds_per_chunk,
     )
 
 

@@ -2,25 +2,85 @@
 
 from __future__ import annotations
 
+import json
 import os
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+SEAL = ', "crc32": "'
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that it survives a crash of the machine: temporary, fsync, rename, fsync."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
+    """Write a file so that it survives a crash of the machine: temporary, fsync, rename, fsync.
+
+    Raises OSError that names the file, as all here do.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    with _naming(path):
+        try:
+            _write(temporary, data, os.O_CREAT | os.O_TRUNC)
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames and new names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def append_durably(path: Path, data: bytes) -> None:
+    """Append to a file, which is made if there is none; a crash may leave a part of `data`."""
+    with _naming(path):
+        _write(path, data, os.O_CREAT | os.O_APPEND)
+
+
+def sync(path: Path) -> None:
+    """Make the content of a file durable, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what writes that were cut short have left in a folder."""
+    for temporary in folder.glob(".*.new"):
+        temporary.unlink(missing_ok=True)
+
+
+def seal(entry: Mapping[str, Any]) -> str:
+    """A line of JSON that ends with a checksum of itself."""
+    text = json.dumps(entry)
+    return f'{text[:-1]}{SEAL}{zlib.crc32(text.encode()):08x}"}}\n'
+
+
+def unseal(line: bytes) -> dict[str, Any]:
+    """What was sealed. Raises ValueError if a single bit of it has changed."""
+    text, _, checksum = line.rpartition(SEAL.encode())
+    text += b"}"
+    if checksum != f'{zlib.crc32(text):08x}"}}\n'.encode():
+        raise ValueError("does not match its checksum")
+    entry: dict[str, Any] = json.loads(text)
+    return entry
+
+
+def _write(path: Path, data: bytes, flags: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | flags, 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let errors name the file that was meant; a failed write names none."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None

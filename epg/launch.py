@@ -10,6 +10,7 @@ ON_TERMINAL = "EPG_TERMINAL"
 """Set by `epg train --ranks` on a terminal."""
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", RANKS_ASKED_FOR)
 RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK")
+_PARENT = os.getppid()
 
 
 def launched_size() -> int:
@@ -28,6 +29,11 @@ def launched_rank() -> int:
         if name in os.environ:
             return _number(name, 0)
     return _number("SLURM_PROCID", 0) if launched_size() > 1 else 0
+
+
+def launcher_is_gone() -> bool:
+    """Whether the process that started this one, or its last parent, has ended."""
+    return os.getppid() != _PARENT
 
 
 def _number(name: str, otherwise: int) -> int:

@@ -13,6 +13,8 @@ import torch
 import epg
 
 logger = logging.getLogger("epg")
+logger.addHandler(logging.NullHandler())  # until a log is open, nothing is logged
+logging.raiseExceptions = False  # on a full disk the log must not be what ends a run
 
 
 def open_log(folder: Path, rank: int) -> None:

@@ -6,12 +6,13 @@ import csv
 import hashlib
 import io
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -19,13 +20,14 @@ from torch import Tensor
 from epg.config import Config, parse_yaml, validate
 from epg.errors import UserError
 from epg.farm.journal import Journal
-from epg.files import write_durably
+from epg.files import append_durably, remove_unfinished, seal, unseal, write_durably
+from epg.lock import Lock
 
 METRICS = (
     "generation", "fitness_mean", "fitness_best", "fitness_worst", "validation", "ties", "failures",
-    "pair_signal", "gradient_cosine", "phi_norm", "sigma", "alpha", "learning_rate", "inner_kl",
-    "inner_entropy", "exploded", "environment_steps", "validation_steps", "core_seconds",
-    "steps_per_second",
+    "invalid", "pair_signal", "gradient_cosine", "phi_norm", "sigma", "alpha", "learning_rate",
+    "inner_kl", "inner_entropy", "exploded", "environment_steps", "validation_steps",
+    "core_seconds", "steps_per_second",
 )  # fmt: skip
 """The columns of metrics.csv; docs/metrics.md says what each is."""
 
@@ -51,7 +53,9 @@ class RunDirectory:
         """
         self.path = path
         self.config = config
-        self.journal = Journal(path / "journal.jsonl", config.hash())
+        validated_as = {"alpha": config.final_alpha, "lifetimes": config.validation.lifetimes}
+        self.journal = Journal(path / "journal.jsonl", config.hash(), validated_as)
+        self.lock = Lock(path / "lock")
         self._refuse_others()
 
     def _refuse_others(self) -> None:
@@ -81,15 +85,27 @@ class RunDirectory:
             return False
         return finished >= self.config.evolution.generations
 
-    def begin(self) -> None:
-        """Say that the run goes on, or make its directory; until here nothing is written."""
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep all others out, in a directory that is made if there is none.
+
+        Raises `UserError` if another is at work here.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_durably(self.path / "config.yaml", self.config.yaml().encode())
-            for name in ("checkpoint", "log"):
-                (self.path / name).mkdir(exist_ok=True)
         except OSError as error:
             raise UserError(f"{self.path}: {error.strerror}") from None
+        with self.lock:
+            self._refuse_others()  # who came first may have made it theirs
+            remove_unfinished(self.path)
+            yield
+
+    def begin(self) -> None:
+        """Say that the run goes on; until here nothing is written but the lock."""
+        write_durably(self.path / "config.yaml", self.config.yaml().encode())
+        for name in ("checkpoint", "log"):
+            (self.path / name).mkdir(exist_ok=True)
+        remove_unfinished(self.path / "checkpoint")
         (self.path / "DONE").unlink(missing_ok=True)
 
     def finish(self, result: Mapping[str, Any]) -> None:
@@ -97,7 +113,11 @@ class RunDirectory:
         write_durably(self.path / "DONE", (json.dumps(result) + "\n").encode())
 
     def say(self, state: str, generation: int, why: str = "") -> None:
-        """Write state.json: running, saved, done or failed, and why."""
+        """Write state.json, and why.
+
+        running; saved, on request; done; failed, for good; crashed, to be tried again. A crash that
+        left no time for that leaves running.
+        """
         text = json.dumps({"state": state, "generation": generation, "why": why})
         write_durably(self.path / "state.json", (text + "\n").encode())
 
@@ -113,31 +133,44 @@ class RunDirectory:
             "sha256": hashlib.sha256(data).hexdigest(),
             "totals": checkpoint.totals,
         }
-        write_durably(folder / f"{name}.json", (json.dumps(manifest) + "\n").encode())
+        write_durably(folder / f"{name}.json", seal(manifest).encode())
         for old in sorted(folder.glob("*.json"))[: -self.config.log.checkpoints]:
             old.unlink()
             old.with_suffix(".safetensors").unlink(missing_ok=True)
 
-    def resume(self) -> Checkpoint | None:
+    def resume(self, like: Mapping[str, Tensor]) -> Checkpoint | None:
         """The newest whole checkpoint; None if none was written yet.
 
+        like: tensors of the names, shapes and types that it must have.
         Raises `UserError` if there are some and all are broken: nothing may be overwritten.
         """
         paths = sorted((self.path / "checkpoint").glob("*.json"), reverse=True)
         for path in paths:
             try:
-                manifest = json.loads(path.read_text())
-                data = path.with_suffix(".safetensors").read_bytes()
-                if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
-                    raise ValueError("checksum")
-                if manifest["config"] != self.config.hash():
-                    raise ValueError("configuration")
-                return Checkpoint(manifest["generation"], load(data), manifest["totals"])
-            except (OSError, ValueError, KeyError, TypeError, SafetensorError):
-                print(f"epg: {path}: broken checkpoint, left out", flush=True)
+                return self._read_checkpoint(path, like)
+            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+                print(f"epg: {path}: broken checkpoint, left out ({error})", flush=True)
         if paths:
-            raise UserError(f"{self.path / 'checkpoint'}: every checkpoint is broken")
+            raise UserError(
+                f"{self.path / 'checkpoint'}: every checkpoint is broken; remove it to begin anew"
+            )
         return None
+
+    def _read_checkpoint(self, path: Path, like: Mapping[str, Tensor]) -> Checkpoint:
+        manifest = unseal(path.read_bytes())
+        data = path.with_suffix(".safetensors").read_bytes()
+        if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
+            raise ValueError("its tensors do not match their checksum")
+        if manifest["config"] != self.config.hash():
+            raise ValueError("of another configuration")
+        tensors = load(data)
+        if {n: (t.shape, t.dtype) for n, t in tensors.items()} != {
+            n: (t.shape, t.dtype) for n, t in like.items()
+        }:
+            raise ValueError("its tensors are not those of this configuration")
+        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise ValueError("holds numbers that are not finite")
+        return Checkpoint(manifest["generation"], tensors, manifest["totals"])
 
     def start_metrics(self, generation: int) -> None:
         """Drop the rows of metrics.csv from `generation` on: they are lived again."""
@@ -158,11 +191,10 @@ class RunDirectory:
 
     def add_metrics(self, row: Mapping[str, float | None]) -> None:
         """Append a generation's row to metrics.csv. An empty field means: not measured."""
-        with open(self.path / "metrics.csv", "a", newline="") as file:
-            writer = csv.DictWriter(file, METRICS, lineterminator="\n")
-            writer.writerow({k: "" if row[k] is None else _plain(row[k]) for k in METRICS})
-            file.flush()
-            os.fsync(file.fileno())
+        text = io.StringIO()
+        writer = csv.DictWriter(text, METRICS, lineterminator="\n")
+        writer.writerow({k: "" if row[k] is None else _plain(row[k]) for k in METRICS})
+        append_durably(self.path / "metrics.csv", text.getvalue().encode())
 
 
 def read_config(run: Path) -> Config:
@@ -178,8 +210,8 @@ def read_config(run: Path) -> Config:
 
 
 def _is_unborn(file: Path) -> bool:
-    """Whether it was left by a start that was killed while it wrote the first file."""
-    return file.name.startswith(".config.yaml.")
+    """Whether it was left by a start that was killed before it wrote the first file."""
+    return file.name == "lock" or (file.name[0] == "." and file.name.endswith(".new"))
 
 
 def _plain(value: float | None) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,23 +15,27 @@ from torch import Tensor
 
 from epg import tasks
 from epg.artifact import Artifact, load
-from epg.chunk import Center, Chunk, Evaluator, Returns
+from epg.chunk import Center, Evaluator
 from epg.config import Config
 from epg.config import load as load_config
-from epg.errors import INTERRUPTIONS, UserError
+from epg.errors import INTERRUPTIONS, ForeseenError, Interruption, RunError, UserError
 from epg.estimate import estimate
 from epg.evolution.shaping import SHAPINGS, pair_difference
-from epg.farm import Farm, mpi
+from epg.farm import Farm, mpi, worker
+from epg.farm.member import Member
 from epg.farm.serial import SerialFarm
+from epg.gather import Gatherer, Harvest
 from epg.genome import Genome
-from epg.launch import launched_size
-from epg.log import open_log
+from epg.launch import launched_rank, launched_size
+from epg.log import logger, open_log
 from epg.progress import Progress
 from epg.run import Checkpoint, RunDirectory
 from epg.seeds import Purpose
 from epg.tensorboard import Events
 from epg.tuned import with_scales
 
+Row = dict[str, float | None]
+"""Of metrics.csv."""
 AT_ONCE = 16
 """Pairs whose noise is drawn between two looks at what came in: some milliseconds' work."""
 
@@ -55,14 +60,13 @@ def train(
     evaluator = Evaluator(config)
     if launched_size() == 1:
         _evolve(evaluator, SerialFarm(evaluator), run, start_from)
-    else:
+    elif launched_rank() == mpi.MASTER:
         world = mpi.connect()
-        with mpi.abort_on_error(world):
-            if world.rank == mpi.MASTER:
-                with mpi.MpiFarm(world) as farm:
-                    _evolve(evaluator, farm, run, start_from)
-            else:
-                mpi.work(world, evaluator, run / "log")
+        with mpi.abort_on_error(world), mpi.MpiFarm(world) as farm:
+            farm.meet(Member.of(config, mpi.MASTER))
+            _evolve(evaluator, farm, run, start_from)
+    else:
+        worker.work(evaluator, run / "log")
     return run / "best.safetensors"
 
 
@@ -137,6 +141,7 @@ class Training:
         self.farm = farm
         self.directory = directory
         self.strategy = Strategy(config.evolution, phi)
+        self.gatherer = Gatherer(config, farm, directory)
         self.generation = 0
         self.totals: dict[str, float] = {
             "environment_steps": 0, "validation_steps": 0, "core_seconds": 0.0,
@@ -146,41 +151,84 @@ class Training:
 
     def run(self) -> None:
         """From where the directory stands to the last generation."""
-        directory, total = self.directory, self.config.evolution.generations
-        self._resume()
-        directory.begin()
-        open_log(directory.path / "log", mpi.MASTER)
-        directory.say("running", self.generation)
-        directory.start_metrics(self.generation)
-        events = Events(directory.path, self.generation)
-        try:
-            if self.generation < total:
-                estimate(self.evaluator, self.farm.workers, self.generation).show()
-            with Progress(total, self.generation, self._generation_steps()) as progress:
-                while self.generation < total:
-                    row = self.advance(progress)
-                    events.add(row)
-                    progress.show(row)
-                final = self._validate(self._center(), progress)
-            self._finish(final)
-        except INTERRUPTIONS:
-            directory.say("saved", self.generation, "interrupted")
+        with self.directory.held():
+            self._resume()
+            self.directory.begin()
+            open_log(self.directory.path / "log", mpi.MASTER)
+            self._name_members()
+            self.directory.say("running", self.generation)
+            try:
+                self._go_on()
+            except BaseException as error:
+                told = self._tell(error)
+                if told is error:
+                    raise
+                raise told from None
+
+    def _name_members(self) -> None:
+        """Log where each rank sits; warn of processors that may round differently."""
+        members = self.farm.members
+        for member in members:
+            logger.info("rank %d is on %s: %s", member.rank, member.host, member.cpu)
+        cpus = sorted({member.cpu for member in members})
+        if len(cpus) > 1:
             print(
-                f"{directory.path}: saved after {self.generation} of {total} generations; "
-                "the same command goes on",
+                f"warning: ranks on different processors ({'; '.join(cpus)}): another start may "
+                "differ in the last bits",
                 flush=True,
             )
-            raise
-        except BaseException as error:
-            directory.say("failed", self.generation, f"{type(error).__name__}: {error}")
-            raise
-        finally:
-            events.close()
 
-    def advance(self, progress: Progress | None = None) -> dict[str, float | None]:
-        """One generation, and all of it on disk. Its row of metrics."""
-        row = self._live_generation(progress)
+    def _go_on(self) -> None:
+        """All generations that are missing."""
+        directory, total = self.directory, self.config.evolution.generations
+        directory.start_metrics(self.generation)
+        if self.generation < total:
+            cost = estimate(self.evaluator, self.farm.workers, self.generation)
+            cost.show()
+            self.gatherer.typical_seconds = cost.chunk_seconds
+        with (
+            Events(directory.path, self.generation) as events,
+            Progress(total, self.generation, self._generation_steps()) as progress,
+        ):
+            while self.generation < total:
+                progress.show(self.advance(progress.advance, events.add))
+            final = self._validate(self._center(), progress.advance)
+        self._finish(final)
+
+    def _tell(self, error: BaseException) -> BaseException:
+        """Leave word of how the run ended; what the caller is to raise."""
+        state, why = "crashed", f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError) and error.filename:  # a full disk, most often
+            error = RunError(f"{error.filename}: {error.strerror}")
+            why = str(error)
+        elif isinstance(error, INTERRUPTIONS):
+            state = "saved"
+            why = error.said if isinstance(error, Interruption) else "SIGINT"
+        elif isinstance(error, ForeseenError):
+            state, why = "failed", str(error)
+        with suppress(OSError):
+            if self.directory.lock.is_mine():
+                self.directory.say(state, self.generation, why)
+        if state == "saved":
+            print(
+                f"{self.directory.path}: saved after {self.generation} of "
+                f"{self.config.evolution.generations} generations; the same command goes on",
+                flush=True,
+            )
+        return error
+
+    def advance(
+        self,
+        tell_steps: Callable[[int], None] = lambda steps: None,
+        tell_row: Callable[[Row], None] = lambda row: None,
+    ) -> Row:
+        """One generation, and all of it on disk. Its row of metrics.
+
+        `tell_steps` is told of steps as they are done, `tell_row` of the row before it counts.
+        """
+        row = self._live_generation(tell_steps)
         self.directory.add_metrics(row)
+        tell_row(row)
         self._save(self.generation + 1)
         return row
 
@@ -202,7 +250,7 @@ class Training:
         )
 
     def _resume(self) -> None:
-        checkpoint = self.directory.resume()
+        checkpoint = self.directory.resume(self.strategy.tensors())
         if checkpoint is None:
             return
         self.generation = checkpoint.generation
@@ -227,7 +275,7 @@ class Training:
             alpha=self.config.alpha.at(self.generation),
         )
 
-    def _live_generation(self, progress: Progress | None) -> dict[str, float | None]:
+    def _live_generation(self, tell_steps: Callable[[int], None]) -> Row:
         """One generation: ask, farm out, tell. Its row of metrics."""
         from epg.evolution.strategy import Noise, cosine
 
@@ -237,17 +285,21 @@ class Training:
         if self.generation % config.validation.every == 0:
             purposes.append(Purpose.VALIDATION)
         noise = Noise(config.seed, self.generation, evolution.pairs, len(center.phi))
-        came = self._gather(center, purposes, progress, lambda: noise.draw_ahead(AT_ONCE))
-        returns = came[Purpose.TRAINING]
+        came = self.gatherer.gather(center, purposes, tell_steps, lambda: noise.draw_ahead(AT_ONCE))
+        harvest = came[Purpose.TRAINING]
+        returns = harvest.returns
         fitness = np.concatenate([r.fitness for r in returns])
         validation = None
         if Purpose.VALIDATION in purposes:
             validation = mean_return(came[Purpose.VALIDATION])
             self._keep_best(validation)
         before = self.strategy.gradient
-        self.strategy.step(self.generation, noise.all(), SHAPINGS[evolution.shaping](fitness))
+        weights = SHAPINGS[evolution.shaping](fitness)
+        self.strategy.step(self.generation, noise.all()[harvest.valid], weights)
+        if not torch.isfinite(self.strategy.phi).all():
+            raise RunError(f"φ left the finite in generation {self.generation + 1}")
         self._count(came)
-        steps = sum(r.steps for part in came.values() for r in part)
+        all_returns = [r for part in came.values() for r in part.returns]
         difference = np.abs(pair_difference(fitness))
         finite = fitness[np.isfinite(fitness)]
         return {
@@ -258,6 +310,7 @@ class Training:
             "validation": validation,
             "ties": float((difference == 0).mean()),
             "failures": 1 - finite.size / fitness.size,
+            "invalid": len(harvest.invalid),
             "pair_signal": signal(difference),
             "gradient_cosine": _or_none(cosine(before, self.strategy.gradient)),
             "phi_norm": float(torch.from_numpy(center.phi).norm()),
@@ -266,74 +319,26 @@ class Training:
             "learning_rate": evolution.learning_rate.at(self.generation),
             "inner_kl": finite_mean([r.kl for r in returns]),
             "inner_entropy": finite_mean([r.entropy for r in returns]),
-            "exploded": sum(r.exploded for part in came.values() for r in part),
+            "exploded": sum(r.exploded for r in all_returns),
             "environment_steps": self.totals["environment_steps"],
             "validation_steps": self.totals["validation_steps"],
             "core_seconds": self.totals["core_seconds"],
-            "steps_per_second": steps / (time.perf_counter() - started),
+            "steps_per_second": sum(r.steps for r in all_returns) / (time.perf_counter() - started),
         }
 
-    def _validate(self, center: Center, progress: Progress) -> float:
+    def _validate(self, center: Center, tell_steps: Callable[[int], None]) -> float:
         """The mean final return of φ itself."""
-        came = self._gather(center, [Purpose.VALIDATION], progress, lambda: None)
-        return mean_return(came[Purpose.VALIDATION])
+        return mean_return(
+            self.gatherer.gather(center, [Purpose.VALIDATION], tell_steps)[Purpose.VALIDATION]
+        )
 
-    def _gather(
-        self,
-        center: Center,
-        purposes: Sequence[Purpose],
-        progress: Progress | None,
-        meanwhile: Callable[[], None],
-    ) -> dict[Purpose, list[Returns]]:
-        """Returns of all chunks, in order: those in the journal, and the rest from the farm.
-
-        `meanwhile` is done, again and again, while none comes.
-        """
-        came = {purpose: [] for purpose in purposes}  # type: dict[Purpose, list[Returns]]
-        for returns in self.directory.journal.read(center.generation):
-            if returns.chunk.purpose in came:
-                came[returns.chunk.purpose].append(returns)
-        missing = [
-            chunk
-            for purpose in purposes
-            for chunk in self._cut(purpose, center.generation, came[purpose])
-        ]
-        for arrived in self.farm.evaluate(center, missing):
-            if not arrived:
-                meanwhile()
-                continue
-            self.directory.journal.append(arrived)
-            for returns in arrived:
-                came[returns.chunk.purpose].append(returns)
-                if progress is not None:
-                    progress.advance(returns.steps)
-        for part in came.values():
-            part.sort(key=lambda returns: returns.chunk.first)
-        return came
-
-    def _cut(self, purpose: Purpose, generation: int, done: list[Returns]) -> Iterator[Chunk]:
-        """Chunks of what is not done yet."""
-        config = self.config
-        training = purpose == Purpose.TRAINING
-        total = config.evolution.pairs if training else config.validation.lifetimes
-        size = config.farm.chunk if training else 2 * config.farm.chunk
-        known = {pair for returns in done for pair in returns.chunk.pairs}
-        first = 0
-        while first < total:
-            last = first
-            while last < total and last - first < size and last not in known:
-                last += 1
-            if last > first:
-                yield Chunk(purpose, generation, first, last - first)
-            first = max(last, first + 1)
-
-    def _count(self, came: dict[Purpose, list[Returns]]) -> None:
+    def _count(self, came: dict[Purpose, Harvest]) -> None:
         for purpose, part in came.items():
             training = purpose == Purpose.TRAINING
             self.totals["environment_steps" if training else "validation_steps"] += sum(
-                r.steps for r in part
+                r.steps for r in part.returns
             )
-            self.totals["core_seconds"] += sum(r.seconds for r in part)
+            self.totals["core_seconds"] += sum(r.seconds for r in part.returns)
 
     def _keep_best(self, validation: float) -> None:
         if validation > self.totals["best_validation"] or self.totals["best_generation"] < 0:
@@ -354,6 +359,7 @@ class Training:
 
     def _save(self, generation: int) -> None:
         """Everything that the next generation starts from; then the journal may begin anew."""
+        self.directory.lock.check()
         self.generation = generation
         self._write_loss("loss.safetensors")
         self.directory.save(Checkpoint(generation, self.strategy.tensors(), self.totals))
@@ -366,9 +372,11 @@ class Training:
         return lifetimes * config.lifetime.steps
 
 
-def mean_return(returns: list[Returns]) -> float:
+def mean_return(harvest: Harvest) -> float:
     """Mean fitness over all lifetimes; −∞ if any failed."""
-    mean = float(np.concatenate([r.fitness for r in returns]).mean())
+    if harvest.invalid:
+        return -math.inf
+    mean = float(np.concatenate([r.fitness for r in harvest.returns]).mean())
     return mean if math.isfinite(mean) else -math.inf
 
 

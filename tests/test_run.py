@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,22 @@ SOMETIMES = ("validation", "gradient_cosine", "pair_signal")
 """Columns that may be empty: not measured in every generation, or not defined."""
 
 
+LIKE = {"center": torch.zeros(3)}
+"""The shape of checkpoints here."""
+
+
 @pytest.fixture
-def directory(tiny: Path, tmp_path: Path) -> RunDirectory:
+def directory(tiny: Path, tmp_path: Path) -> Iterator[RunDirectory]:
     directory = RunDirectory(tmp_path / "run", load(tiny))
-    directory.begin()
-    return directory
+    with directory.held():
+        directory.begin()
+        yield directory
 
 
 def checkpoint(generation: int) -> Checkpoint:
-    return Checkpoint(generation, {"center": torch.full((3,), generation)}, {"best": -math.inf})
+    return Checkpoint(
+        generation, {"center": torch.full((3,), 1.0 * generation)}, {"best": -math.inf}
+    )
 
 
 def row(generation: int) -> dict[str, float | None]:
@@ -97,9 +105,12 @@ def test_nothing_is_written_before_a_run_begins(tiny: Path, tmp_path: Path) -> N
 
 
 def test_a_start_killed_at_its_first_file_is_a_fresh_start(tiny: Path, tmp_path: Path) -> None:
-    (tmp_path / ".config.yaml.4711").write_text("task: poi")
-    RunDirectory(tmp_path, load(tiny)).begin()
+    (tmp_path / ".config.yaml.4711.new").write_text("task: poi")
+    directory = RunDirectory(tmp_path, load(tiny))
+    with directory.held():
+        directory.begin()
     assert read_config(tmp_path) == load(tiny)
+    assert not list(tmp_path.glob("*.new"))
 
 
 @pytest.mark.parametrize("content", ["", "task: [", "- 1", "task: x\n", "\x00"])
@@ -115,9 +126,9 @@ def test_the_newest_checkpoints_are_kept(directory: RunDirectory) -> None:
         directory.save(checkpoint(generation))
     kept = sorted(path.stem for path in (directory.path / "checkpoint").glob("*.json"))
     assert kept == ["00000003", "00000004", "00000005"]
-    found = directory.resume()
+    found = directory.resume(LIKE)
     assert found is not None and found.generation == 5
-    assert torch.equal(found.tensors["center"], torch.full((3,), 5))
+    assert torch.equal(found.tensors["center"], torch.full((3,), 5.0))
     assert found.totals == {"best": -math.inf}
 
 
@@ -136,7 +147,7 @@ def test_a_broken_checkpoint_gives_way_to_the_one_before(
         content[-2] ^= 0xFF
         cut = {"empty": 0, "cut": len(content) // 2, "flipped": len(content)}[damage]
         path.write_bytes(content[:cut])
-    found = directory.resume()
+    found = directory.resume(LIKE)
     assert found is not None and found.generation == 1
 
 

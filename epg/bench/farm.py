@@ -19,7 +19,9 @@ import numpy as np
 
 from epg.chunk import Chunk, Evaluator, Returns
 from epg.config import Config
-from epg.farm.mpi import MASTER, POLL_SECONDS, MpiFarm, abort_on_error, connect, receive
+from epg.farm.member import Member
+from epg.farm.mpi import MASTER, POLL_SECONDS, MpiFarm, abort_on_error, connect
+from epg.farm.worker import ignoring_signals, receive
 from epg.run import RunDirectory
 from epg.seeds import Purpose
 from epg.training import Training
@@ -87,11 +89,16 @@ def run(load: Load) -> Found | None:
     evaluator = Evaluator(load.config())
     world = connect()
     with abort_on_error(world):
+        me = Member.of(evaluator.config, world.rank)
         if world.rank != MASTER:
-            _play(world, load.seconds)
+            with ignoring_signals():
+                world.send(me, MASTER)
+                _play(world, load.seconds)
+                world.send(None, MASTER)
             return None
         per_rank = load.workers // (world.size - 1)
         with MpiFarm(world, per_rank) as farm, tempfile.TemporaryDirectory() as folder:
+            farm.meet(me)
             return _lead(load, evaluator, farm, Path(folder) / "run")
 
 
@@ -99,15 +106,16 @@ def _lead(load: Load, evaluator: Evaluator, farm: MpiFarm, folder: Path) -> Foun
     config = evaluator.config
     phi = evaluator.genome.draw(config.seed, zero_output=False)
     directory = RunDirectory(folder, config)
-    directory.begin()
-    directory.start_metrics(0)
     training = Training(config, evaluator, farm, directory, phi)
     walls, computing = [], []
-    for _ in range(load.generations):
-        started, busy = time.perf_counter(), time.process_time()
-        training.advance()
-        walls.append(time.perf_counter() - started)
-        computing.append(time.process_time() - busy)
+    with directory.held():
+        directory.begin()
+        directory.start_metrics(0)
+        for _ in range(load.generations):
+            started, busy = time.perf_counter(), time.process_time()
+            training.advance()
+            walls.append(time.perf_counter() - started)
+            computing.append(time.process_time() - busy)
     wall = float(np.median(walls[1:] or walls))
     one = Chunk(Purpose.TRAINING, 0, 0, 1)
     answer = len(pickle.dumps((0, _returns(one, load.seconds, np.random.default_rng(0)))))
@@ -136,9 +144,10 @@ def _play(world: MPI.Intracomm, seconds: float) -> None:
     made: deque[Returns] = deque()
     while True:
         if world.iprobe(source=MASTER):
-            worker, _, chunk = receive(world)
-            if chunk is None:
+            order = receive(world)
+            if order is None:
                 return
+            worker, _, chunk, _ = order
             under_way.append((time.perf_counter() + seconds, worker, chunk))
         elif under_way and under_way[0][0] <= time.perf_counter():
             _, worker, chunk = under_way.popleft()

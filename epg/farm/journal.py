@@ -1,92 +1,117 @@
-"""The journal: every finished chunk of the generation under way, durable before it counts."""
+"""The journal: what became of each chunk of the generation under way, durable before it counts."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from epg.chunk import Chunk, Returns
+from epg.chunk import Chunk, Failure, Outcome, Returns
 from epg.errors import UserError
-from epg.files import write_durably
+from epg.files import append_durably, seal, unseal, write_durably
+from epg.log import logger
 from epg.seeds import Purpose
+
+FORMAT = 2
 
 
 class Journal:
-    """A file of JSON lines: a header with the configuration's hash, then a line a chunk."""
+    """A file of JSON lines, each with a checksum: a header, then a line a chunk that ended.
 
-    def __init__(self, path: Path, config_hash: str) -> None:
+    The header has the configuration's hash, and `validated_as`, on what validations hang besides.
+    """
+
+    def __init__(self, path: Path, config_hash: str, validated_as: Mapping[str, Any]) -> None:
         self._path = path
-        self._header = json.dumps({"journal": 1, "config": config_hash}) + "\n"
+        self._head = {"journal": FORMAT, "config": config_hash, "validated_as": dict(validated_as)}
 
     def refuse_others(self) -> None:
         """Raise `UserError` if it belongs to another configuration; change nothing."""
-        header = self._header.encode()
-        try:
-            with open(self._path, "rb") as file:
-                found = file.read(len(header))
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise UserError(f"{self._path}: {error.strerror}") from None
-        if found != header:
-            raise UserError(f"{self._path}: a journal of another configuration")
+        theirs = _head_in(self._lines())
+        if theirs is not None and any(
+            theirs.get(k) != self._head[k] for k in ("journal", "config")
+        ):
+            raise UserError(f"{self._path}: a journal of another configuration, or format")
 
-    def read(self, generation: int) -> list[Returns]:
-        """What is there of a generation. From a torn or damaged line on it is dropped, for good."""
+    def read(self, generation: int) -> list[Outcome]:
+        """What is there of a generation. Torn and damaged lines are dropped, for good."""
         self.refuse_others()
-        if not self._path.exists():
-            self.clear()
-            return []
-        header, *lines = self._path.read_bytes().split(b"\n")
-        found = []
-        for line in lines[:-1]:
+        lines = self._lines()
+        head = _head_in(lines)
+        found: list[Outcome] = []
+        kept = [seal(self._head).encode()]
+        for line in lines[1:] if head is not None else []:  # else whose they are is not known
             try:
-                found.append(_parse(line))
+                outcome = _parse(unseal(line))
             except (ValueError, KeyError, TypeError):
-                break
-        whole = b"\n".join((header, *lines[: len(found)])) + b"\n"
-        if whole != b"\n".join((header, *lines)):
-            write_durably(self._path, whole)
-        return [returns for returns in found if returns.chunk.generation == generation]
+                continue
+            if head == self._head or outcome.chunk.purpose != Purpose.VALIDATION:
+                found.append(outcome)
+                kept.append(line)
+        if kept != lines:
+            if lines:
+                logger.warning("%s: of %d lines %d are kept", self._path, len(lines), len(kept))
+            write_durably(self._path, b"".join(kept))
+        return [outcome for outcome in found if outcome.chunk.generation == generation]
 
-    def append(self, returns: Iterable[Returns]) -> None:
+    def append(self, outcomes: Iterable[Outcome]) -> None:
         """Take in what came together, with one write and one fsync."""
-        lines = "".join(_format(r) + "\n" for r in returns)
-        with open(self._path, "ab") as file:
-            file.write(lines.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        lines = "".join(seal(_plain(outcome)) for outcome in outcomes)
+        append_durably(self._path, lines.encode())
 
     def clear(self) -> None:
         """Begin anew, once a checkpoint holds what stood here."""
-        write_durably(self._path, self._header.encode())
+        write_durably(self._path, seal(self._head).encode())
+
+    def forget_failures(self, generation: int) -> None:
+        """Leave only what came to an end as it should."""
+        returns = [o for o in self.read(generation) if isinstance(o, Returns)]
+        self.clear()
+        self.append(returns)
+
+    def _lines(self) -> list[bytes]:
+        try:
+            return self._path.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UserError(f"{self._path}: {error.strerror}") from None
 
 
-def _format(returns: Returns) -> str:
-    chunk = returns.chunk
-    return json.dumps(
-        {
-            "purpose": int(chunk.purpose),
-            "generation": chunk.generation,
-            "first": chunk.first,
-            "count": chunk.count,
-            "fitness": [[_or_null(f) for f in pair] for pair in returns.fitness.tolist()],
-            "kl": [_or_null(k) for k in returns.kl.tolist()],
-            "entropy": [_or_null(e) for e in returns.entropy.tolist()],
-            "steps": returns.steps,
-            "exploded": returns.exploded,
-            "seconds": returns.seconds,
-        }
-    )
+def _head_in(lines: list[bytes]) -> dict[str, Any] | None:
+    """None where it is torn or damaged, or there is no line."""
+    try:
+        return unseal(lines[0])
+    except (ValueError, IndexError):
+        return None
 
 
-def _parse(line: bytes) -> Returns:
-    entry = json.loads(line)
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    chunk = outcome.chunk
+    entry: dict[str, Any] = {
+        "purpose": int(chunk.purpose),
+        "generation": chunk.generation,
+        "first": chunk.first,
+        "count": chunk.count,
+    }
+    if isinstance(outcome, Failure):
+        return entry | {"failed": outcome.why}
+    return entry | {
+        "fitness": [[_or_null(f) for f in pair] for pair in outcome.fitness.tolist()],
+        "kl": [_or_null(k) for k in outcome.kl.tolist()],
+        "entropy": [_or_null(e) for e in outcome.entropy.tolist()],
+        "steps": outcome.steps,
+        "exploded": outcome.exploded,
+        "seconds": outcome.seconds,
+    }
+
+
+def _parse(entry: Mapping[str, Any]) -> Outcome:
     chunk = Chunk(Purpose(entry["purpose"]), entry["generation"], entry["first"], entry["count"])
+    if "failed" in entry:
+        return Failure(chunk, entry["failed"])
     return Returns(
         chunk=chunk,
         fitness=np.array(entry["fitness"], dtype=np.float64),

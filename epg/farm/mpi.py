@@ -1,24 +1,27 @@
-"""The farm over MPI: rank 0 is the master, every other rank a worker that pulls chunks.
+"""The farm over MPI, the master's side: rank 0 hands out chunks that the other ranks ask for.
 
-A blocking receive burns a core while it waits, so both sides poll and sleep.
+A blocking receive burns a core while it waits, so all ranks poll and sleep.
 """
 
 from __future__ import annotations
 
+import os
+import platform
 import sys
 import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from epg.chunk import Center, Chunk, Evaluator, Returns
-from epg.errors import INTERRUPTIONS, UserError
-from epg.launch import launched_size
-from epg.log import logger, open_log
+from epg.chunk import Center, Chunk, Failure, Outcome
+from epg.errors import INTERRUPTIONS, ForeseenError, SaveRequested, UserError
+from epg.farm.member import Member
+from epg.launch import launched_size, launcher_is_gone
+from epg.log import logger
+from epg.signals import asked_to_save, grace_is_over
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -30,6 +33,18 @@ LATENCY = 0.002
 """How late a chunk may be noticed, as a share of the time that nothing came."""
 LAST_WORDS_SECONDS = 0.5
 """What a launcher needs to pass them on: an abort drops what is still under way."""
+SILENCE_SECONDS = 20.0
+"""A rank that is so long past the deadline of its chunk is lost; it should have given it up."""
+
+
+MEETING_SECONDS = 300.0
+"""All ranks are up when they are connected, and say who they are at once."""
+GOODBYE_SECONDS = 5.0
+"""Workers that have not gone home by then are ended."""
+
+
+class BrokenJobError(Exception):
+    """The job cannot go on, but started again it can; one line says why."""
 
 
 def connect() -> MPI.Intracomm:
@@ -62,57 +77,113 @@ def abort_on_error(world: MPI.Intracomm) -> Iterator[None]:
     except INTERRUPTIONS:
         raise
     except BaseException as error:
-        if isinstance(error, UserError) and world.rank == MASTER:
+        if isinstance(error, ForeseenError) and world.rank == MASTER:
             raise  # the farm has sent the workers home
         logger.exception("rank %d failed", world.rank)
-        sys.stderr.write(traceback.format_exc())
+        if isinstance(error, ForeseenError | BrokenJobError):
+            sys.stderr.write(f"epg: rank {world.rank} on {platform.node()}: {error}\n")
+        else:
+            sys.stderr.write(traceback.format_exc())
         sys.stderr.flush()
+        if launcher_is_gone():  # an abort would wait for it
+            os._exit(1)
         time.sleep(LAST_WORDS_SECONDS)
         world.Abort(1)
+
+
+def stop_without_launcher() -> None:
+    """Raise `BrokenJobError` if the launcher is gone: not every one takes its ranks along."""
+    if launcher_is_gone():
+        raise BrokenJobError("the launcher is gone")
 
 
 class MpiFarm:
     """The master's side. Workers get φ once per generation, with their first chunk of it.
 
     Messages carry the number of a worker, 0, 1, …; a rank may play several of them.
+    A context manager: at its end the workers are sent home.
     """
 
     def __init__(self, world: MPI.Intracomm, workers_per_rank: int = 1) -> None:
         self._world = world
         self._per_rank = workers_per_rank
         self.workers = (world.size - 1) * workers_per_rank
+        self.members: Sequence[Member] = []
         self._has: dict[int, Center] = {}
+        self._given: dict[int, tuple[Chunk, float]] = {}
+        """to each worker that is at work, and when; the oldest first"""
         self._under_way: list[MPI.Request] = []
 
-    def evaluate(self, center: Center, chunks: Sequence[Chunk]) -> Iterator[list[Returns]]:
+    def meet(self, me: Member) -> None:
+        """Hear who the workers are. Raises `UserError` if one fails or is not like the master."""
+        from mpi4py import MPI
+
+        begun = time.monotonic()
+        members = [me]
+        while missing := self._world.size - len(members):
+            if self._hears():
+                status = MPI.Status()
+                member: Member | str = self._world.recv(status=status)
+                if isinstance(member, str):
+                    raise UserError(f"rank {status.source}: {member}")
+                members.append(member)
+            elif time.monotonic() - begun > MEETING_SECONDS:
+                raise BrokenJobError(f"{missing} ranks did not say a word")
+            else:
+                time.sleep(POLL_SECONDS)
+        self.members = sorted(members, key=lambda member: member.rank)
+        for member in self.members:
+            member.refuse_unless_like(me)
+
+    def evaluate(
+        self, center: Center, chunks: Sequence[Chunk], limit: float
+    ) -> Iterator[list[Outcome]]:
+        """Each worker has one chunk at a time, and the next one as soon as it has answered."""
         waiting = list(reversed(chunks))
         idle = list(reversed(range(self.workers)))
-        missing = len(waiting)
-        while waiting and idle:
-            self._give(idle.pop(), center, waiting.pop())
+        while waiting and idle and not asked_to_save():
+            self._give(idle.pop(), center, waiting.pop(), limit)
         heard = time.perf_counter()
-        while missing:
+        while self._given and not grace_is_over():
             came = []
-            while self._world.iprobe():
-                worker, returns = self._world.recv()
-                came.append(returns)
-                if waiting:  # before anything is done with what came
-                    self._give(worker, center, waiting.pop())
-            missing -= len(came)
+            while self._hears():
+                worker, outcome = self._world.recv()
+                came.append(outcome)
+                del self._given[worker]
+                if waiting and not asked_to_save():  # before anything is done with what came
+                    self._give(worker, center, waiting.pop(), limit)
             self._under_way = [message for message in self._under_way if not message.test()[0]]
             yield came
             if came:
                 heard = time.perf_counter()
             else:  # looking often takes a core away from a worker
+                yield from self._miss(limit)
                 waited = time.perf_counter() - heard
                 time.sleep(min(max(POLL_SECONDS, LATENCY * waited), LONGEST_POLL_SECONDS))
+        if asked_to_save():
+            raise SaveRequested
 
-    def _give(self, worker: int, center: Center, chunk: Chunk) -> None:
+    def _hears(self) -> bool:
+        """Whether a message waits. Raises `BrokenJobError` if the launcher is gone."""
+        stop_without_launcher()
+        return self._world.iprobe()
+
+    def _miss(self, limit: float) -> Iterator[list[Outcome]]:
+        """End the job if the worker that has been at work the longest gives no sign of life."""
+        worker, (chunk, since) = next(iter(self._given.items()))
+        if time.monotonic() - since > limit + SILENCE_SECONDS:
+            rank = 1 + worker // self._per_rank
+            why = f"rank {rank} gave no sign of life {SILENCE_SECONDS:.0f} s after its deadline"
+            yield [Failure(chunk, why)]
+            raise BrokenJobError(why)
+
+    def _give(self, worker: int, center: Center, chunk: Chunk, limit: float) -> None:
         """Without waiting until it is taken: workers look for messages only now and then."""
         known = self._has.get(worker) is center
-        message = (worker, None if known else center, chunk)
+        message = (worker, None if known else center, chunk, limit)
         self._under_way.append(self._world.isend(message, 1 + worker // self._per_rank))
         self._has[worker] = center
+        self._given[worker] = (chunk, time.monotonic())
 
     def __enter__(self) -> MpiFarm:
         return self
@@ -123,31 +194,16 @@ class MpiFarm:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Send the workers home, unless a defect is about to abort them."""
-        if kind is None or issubclass(kind, (UserError, *INTERRUPTIONS)):
-            for rank in range(1, self._world.size):
-                self._world.send((0, None, None), rank)
-
-
-def work(world: MPI.Intracomm, evaluator: Evaluator, log: Path) -> None:
-    """The worker's side: raise chunks until the master sends home.
-
-    log: a folder; nothing is written there before the master sends work, and so approves the run.
-    """
-    center: Center | None = None
-    while True:
-        worker, newer, chunk = receive(world)
-        if chunk is None:
+        """Unless a defect is about to abort the workers, send them home and hear them go."""
+        if kind is not None and not issubclass(kind, (ForeseenError, *INTERRUPTIONS)):
             return
-        if center is None:
-            open_log(log, world.rank)
-        center = newer or center
-        assert center is not None
-        world.send((worker, evaluator.evaluate(center, chunk)), MASTER)
-
-
-def receive(world: MPI.Intracomm) -> Any:
-    """The next message of the master: a worker's number, φ unless it is known, and a chunk."""
-    while not world.iprobe(source=MASTER):
-        time.sleep(POLL_SECONDS)
-    return world.recv(source=MASTER)
+        for rank in range(1, self._world.size):
+            self._under_way.append(self._world.isend(None, rank))
+        begun, here = time.monotonic(), self._world.size - 1
+        while here:
+            if self._world.iprobe():
+                here -= self._world.recv() is None
+            elif time.monotonic() - begun > GOODBYE_SECONDS:
+                self._world.Abort(1)
+            else:
+                time.sleep(POLL_SECONDS)

@@ -1,0 +1,111 @@
+"""An evaluator in a process of its own: whatever a chunk does there ends that process alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+
+from epg.chunk import Center, Chunk, Evaluator, Failure, Outcome
+from epg.signals import die_with_parent
+
+OWN_FAULTS = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL, -signal.SIGABRT,
+              -signal.SIGSYS, -signal.SIGTRAP}  # fmt: skip
+"""Exit codes of a process that no other has killed; those from 0 on are such, too."""
+
+
+class KilledError(Exception):
+    """The evaluator's process was killed from outside: that says nothing of its chunk."""
+
+
+class IsolatedEvaluator:
+    """Raises chunks in a fork of this process, which is forked anew after it died.
+
+    To be made before MPI is initialised and before torch has started threads. A fork that comes
+    later, after an accident, never touches MPI.
+    """
+
+    def __init__(self, evaluator: Evaluator, log: Callable[[], None]) -> None:
+        """log: opens the log in the new process, once there is work for it."""
+        self._evaluator = evaluator
+        self._log = log
+        self._center: Center | None = None
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("fork")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(theirs, self._evaluator, self._log, os.getpid())
+        )
+        self._process.start()
+        theirs.close()
+        self._told: Center | None = None
+
+    def begin(self, newer: Center | None, chunk: Chunk) -> None:
+        """Set it to work on a chunk, with φ unless it is that of the chunk before."""
+        self._center, self._chunk = newer or self._center, chunk
+        known = self._told is self._center
+        with suppress(BrokenPipeError):  # `outcome` finds out why
+            self._pipe.send((None if known else self._center, chunk))
+        self._told = self._center
+
+    def outcome(self, seconds: float) -> Outcome | None:
+        """What became of the chunk; None if it still runs after so many seconds more.
+
+        Raises `KilledError` if someone else has killed the process.
+        """
+        if not self._pipe.poll(seconds):
+            return None
+        try:
+            outcome: Outcome = self._pipe.recv()
+        except (EOFError, ConnectionResetError):
+            return self._died()
+        return outcome
+
+    def give_up(self, why: str) -> Failure:
+        """Drop the chunk."""
+        self.stop()
+        self._start()
+        return Failure(self._chunk, why)
+
+    def stop(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+    def _died(self) -> Failure:
+        self._process.join()
+        code = self._process.exitcode or 0
+        if code < 0 and code not in OWN_FAULTS:
+            raise KilledError(f"{signal.Signals(-code).name} ended {self._chunk}")
+        return self.give_up(
+            f"its process ended with exit code {code}"
+            if code >= 0
+            else f"its process died of {signal.Signals(-code).name}"
+        )
+
+
+def _serve(
+    pipe: Connection, evaluator: Evaluator, open_log: Callable[[], None], parent: int
+) -> None:
+    """Raise chunks until the other end closes."""
+    die_with_parent(parent)
+    for number in (signal.SIGINT, signal.SIGUSR1):  # they concern the master
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    known: Center | None = None
+    while True:
+        try:
+            newer, chunk = pipe.recv()
+        except EOFError:
+            return
+        if known is None:
+            open_log()
+        known = newer or known
+        assert known is not None
+        pipe.send(evaluator.attempt(known, chunk))

