@@ -30,7 +30,7 @@ train: install
 		--lifetimes 64 --baselines ppo,random --out runs/quickstart/evaluation
 
 test: $(BIN)/.installed-dev
-	$(BIN)/python -m pytest --quiet
+	$(BIN)/python -m pytest --quiet -n 2
 
 lint: $(BIN)/.installed-dev
 	$(BIN)/ruff check .

@@ -6,6 +6,8 @@ import os
 
 RANKS_ASKED_FOR = "EPG_RANKS"
 """Set by `epg train --ranks`, for launchers that say nothing of themselves."""
+LAUNCH = "EPG_LAUNCH"
+"""Set by `epg train --ranks`: what tells this launch of mpirun from all others."""
 ON_TERMINAL = "EPG_TERMINAL"
 """Set by `epg train --ranks` on a terminal."""
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", RANKS_ASKED_FOR)

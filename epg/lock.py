@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from epg.errors import RunError, UserError
-from epg.log import logger
+from epg.files import append_durably
 from epg.machine import boot_id
 
 BEAT_SECONDS = 5.0
@@ -49,7 +49,7 @@ class Lock:
 
     def __enter__(self) -> Lock:
         """Raises `UserError` if someone alive holds it."""
-        watched = ("", 0.0)
+        watched: tuple[str, float] | None = None
         while not self._create():
             try:
                 content, beat = self._path.read_text(), self._path.stat().st_mtime
@@ -57,15 +57,13 @@ class Lock:
                 continue
             if self._is_dead(content, beat):
                 self._take_away(content)
-            elif watched[0] == content and watched[1] != beat:
+            elif watched is not None and watched[0] == content and watched[1] != beat:
                 holder = _parse(content)
                 raise UserError(
                     f"{self._path.parent}: process {holder.get('pid')} on {holder.get('host')} is "
                     "at work on this run; wait for its end, or name another --run"
                 )
             else:
-                if watched[0] != content:
-                    logger.info("%s: watching for a sign of life of %s", self._path, content)
                 watched = (content, beat)
                 time.sleep(WATCH_SECONDS)
         threading.Thread(target=self._keep_fresh, daemon=True).start()
@@ -107,7 +105,7 @@ class Lock:
     def _probe(self, content: str) -> Path:
         """A file of our own beside the lock."""
         path = self._path.with_name(f".{self._path.name}.{self._me['token']}.new")
-        path.write_text(content)
+        append_durably(path, content.encode())
         return path
 
     def _is_dead(self, content: str, beat: float) -> bool:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from epg.config import Config, parse_yaml, validate
 from epg.errors import UserError
 from epg.farm.journal import Journal
 from epg.files import append_durably, remove_unfinished, seal, unseal, write_durably
+from epg.launch import LAUNCH
 from epg.lock import Lock
 
 METRICS = (
@@ -118,7 +120,8 @@ class RunDirectory:
         running; saved, on request; done; failed, for good; crashed, to be tried again. A crash that
         left no time for that leaves running.
         """
-        text = json.dumps({"state": state, "generation": generation, "why": why})
+        launch = os.environ.get(LAUNCH, "")
+        text = json.dumps({"state": state, "generation": generation, "why": why, "launch": launch})
         write_durably(self.path / "state.json", (text + "\n").encode())
 
     def save(self, checkpoint: Checkpoint) -> None:

@@ -15,13 +15,14 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from epg.errors import UserError
-from epg.launch import ON_TERMINAL, RANKS_ASKED_FOR
+from epg.launch import LAUNCH, ON_TERMINAL, RANKS_ASKED_FOR
 from epg.lock import STALE_SECONDS
 from epg.signals import die_with_parent
 
@@ -38,6 +39,8 @@ class Mpirun:
     def __init__(self) -> None:
         self.told: str | None = None
         """the first signal that came"""
+        self.launch = ""
+        """what the newest start is known by"""
         self._process: subprocess.Popen[bytes] | None = None
         self._woken = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
@@ -48,7 +51,8 @@ class Mpirun:
         beside = Path(sys.executable).with_name("mpirun")  # this one fits the MPI library
         mpirun = str(beside) if beside.exists() else "mpirun"
         command = [mpirun, "-n", str(ranks), sys.executable, "-m", "epg", *arguments]
-        environment = os.environ | {RANKS_ASKED_FOR: str(ranks)}
+        self.launch = uuid.uuid4().hex
+        environment = os.environ | {RANKS_ASKED_FOR: str(ranks), LAUNCH: self.launch}
         if sys.stdout.isatty():  # which the master, behind mpirun, cannot see
             columns = str(shutil.get_terminal_size().columns)
             environment |= {ON_TERMINAL: "1", "COLUMNS": columns}
@@ -94,11 +98,11 @@ def supervise(run: Path, ranks: int, arguments: Sequence[str], max_relaunches: i
     """
     mpirun, in_vain = Mpirun(), 0
     while True:
-        before, done = _touched(run), _progress(run)
+        done = _progress(run)
         mpirun.start(ranks, arguments)
         code = _watch(mpirun, run / "lock")
         state = _read(run / "state.json")
-        if _touched(run) == before:  # refused, done before, or crashed at once
+        if state.get("launch") != mpirun.launch:  # refused, done before, or crashed at once
             if code == 2 or (code == 0 and (run / "DONE").exists()):
                 return code
         elif state.get("state") == "done" and (run / "DONE").exists():
@@ -140,10 +144,6 @@ def _progress(run: Path) -> tuple[object, int]:
     return _read(run / "state.json").get(
         "generation"
     ), journal.stat().st_size if journal.exists() else 0
-
-
-def _touched(run: Path) -> float:
-    return _time(run / "state.json")
 
 
 def _time(path: Path) -> float:

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from torch.utils.tensorboard import SummaryWriter
-
 from epg.files import sync
 
 
@@ -15,6 +13,8 @@ class Events:
     """Event files in a run directory; points from `generation` on are replaced."""
 
     def __init__(self, path: Path, generation: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # half a second; workers do without
+
         before = set(path.glob("events.out.*"))
         self._writer = SummaryWriter(path, purge_step=generation)
         (self._file,) = set(path.glob("events.out.*")) - before

@@ -151,19 +151,22 @@ class Training:
 
     def run(self) -> None:
         """From where the directory stands to the last generation."""
-        with self.directory.held():
-            self._resume()
-            self.directory.begin()
-            open_log(self.directory.path / "log", mpi.MASTER)
-            self._name_members()
-            self.directory.say("running", self.generation)
-            try:
-                self._go_on()
-            except BaseException as error:
-                told = self._tell(error)
-                if told is error:
+        try:
+            with self.directory.held():
+                self._resume()
+                self.directory.begin()
+                open_log(self.directory.path / "log", mpi.MASTER)
+                self._name_members()
+                self.directory.say("running", self.generation)
+                try:
+                    self._go_on()
+                except BaseException as error:
+                    self._tell(error)
                     raise
-                raise told from None
+        except OSError as error:
+            if not error.filename:
+                raise
+            raise RunError(f"{error.filename}: {error.strerror}") from None  # a full disk, mostly
 
     def _name_members(self) -> None:
         """Log where each rank sits; warn of processors that may round differently."""
@@ -195,13 +198,10 @@ class Training:
             final = self._validate(self._center(), progress.advance)
         self._finish(final)
 
-    def _tell(self, error: BaseException) -> BaseException:
-        """Leave word of how the run ended; what the caller is to raise."""
+    def _tell(self, error: BaseException) -> None:
+        """Leave word of how the run ended."""
         state, why = "crashed", f"{type(error).__name__}: {error}"
-        if isinstance(error, OSError) and error.filename:  # a full disk, most often
-            error = RunError(f"{error.filename}: {error.strerror}")
-            why = str(error)
-        elif isinstance(error, INTERRUPTIONS):
+        if isinstance(error, INTERRUPTIONS):
             state = "saved"
             why = error.said if isinstance(error, Interruption) else "SIGINT"
         elif isinstance(error, ForeseenError):
@@ -215,7 +215,6 @@ class Training:
                 f"{self.config.evolution.generations} generations; the same command goes on",
                 flush=True,
             )
-        return error
 
     def advance(
         self,
@@ -238,11 +237,11 @@ class Training:
         self._keep_best(final)
         self._save(self.generation)  # whoever adds generations knows of the best so far
         best, generation = self.totals["best_validation"], int(self.totals["best_generation"])
+        directory.say("done", self.generation)
         directory.finish(
             {"generations": self.generation, "validation": _or_none(final),
              "best_validation": _or_none(best), "best_generation": generation}
         )  # fmt: skip
-        directory.say("done", self.generation)
         print(
             f"done: {directory.path / 'best.safetensors'} (after {generation} generations, "
             f"validation {best:.6g}; the newest φ {final:.6g})",

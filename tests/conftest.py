@@ -64,7 +64,13 @@ def epg(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Said]:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["pytest", "epg.training", "epg.evolution.strategy", "epg.metatest.evaluate"]
+        [
+            "pytest",
+            "epg.training",
+            "epg.evolution.strategy",
+            "epg.metatest.evaluate",
+            "torch.utils.tensorboard",
+        ]
     )
 
     def run(

@@ -1,0 +1,191 @@
+"""Processes that are killed or told to end, under a real mpirun."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from accidents.site import EPG, Process, Site, check_same
+
+SLOW = {"TROUBLE_SECONDS": "0.03"}
+"""A chunk takes some tenths of a second, so that there is time for accidents."""
+
+
+def child(pid: int) -> int:
+    """Of a process that has one."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+VICTIMS: dict[str, Callable[[Site, Process], int]] = {
+    "worker": lambda site, front: site.pid(rank=1),
+    "worker's evaluator": lambda site, front: site.pid(rank=1, which=1),
+    "master": lambda site, front: site.pid(rank=0),
+    "mpirun": lambda site, front: child(front.pid),
+}
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_whoever_is_killed_the_run_goes_on_by_itself(
+    site: Site, undisturbed: Path, victim: str
+) -> None:
+    front = site.start("--ranks", "2", trouble=SLOW)
+    site.wait_for(lambda: site.generations() == 1 and site.chunks() > 2)
+    os.kill(VICTIMS[victim](site, front), signal.SIGKILL)
+    assert front.end() == 0, front.said
+    assert front.said.count("again in") == 1, front.said
+    assert "failed" not in front.said and "Traceback" not in front.said
+    assert ("want of memory" in front.said) == (victim == "worker's evaluator")
+    assert not (site.run / "lock").exists()
+    check_same(site.run, undisturbed)
+
+
+def test_kill_of_the_front_ends_all_and_the_same_command_goes_on(
+    site: Site, undisturbed: Path
+) -> None:
+    front = site.start("--ranks", "2", trouble=SLOW)
+    site.wait_for(lambda: site.chunks() > 2)
+    pids = [site.pid(0), site.pid(1), site.pid(1, 1), child(front.pid)]
+    front.tell(signal.SIGKILL)
+    front.end()
+    begun = time.monotonic()
+    while any(is_running(pid) for pid in pids):
+        assert time.monotonic() - begun < 10
+        time.sleep(0.05)
+    again = site.start("--ranks", "2")
+    assert again.end() == 0, again.said
+    check_same(site.run, undisturbed)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "launcher"),
+    [
+        ("SIGINT", 130, ()),
+        ("SIGTERM", 143, ()),
+        ("SIGUSR1", 75, ()),
+        pytest.param("SIGUSR1", None, ("mpirun", "-n", "3"), marks=pytest.mark.soak),
+    ],
+)
+def test_told_to_end_it_is_saved_and_goes_on(
+    site: Site, undisturbed: Path, name: str, code: int | None, launcher: tuple[str, ...]
+) -> None:
+    """By hand, too, where the launcher makes of the exit code what it likes."""
+    ranks = () if launcher else ("--ranks", "2")
+    process = site.start(*ranks, launcher=launcher, trouble=SLOW)
+    site.wait_for(lambda: site.generations() == 1 and site.chunks() > 2)
+    told = time.monotonic()
+    process.tell(signal.Signals[name])
+    ended = process.end()
+    assert time.monotonic() - told < 10
+    assert code in (ended, None), process.said
+    assert "Traceback" not in process.said and "again in" not in process.said
+    assert site.state()["state"] == "saved" and site.state()["why"] == name
+    assert not (site.run / "lock").exists()
+    again = site.start(*ranks, launcher=launcher)
+    assert again.end() == 0, again.said
+    check_same(site.run, undisturbed)
+
+
+def test_usr1_drops_what_needs_longer_than_20_seconds_and_finishes_the_rest(
+    site: Site, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Under mpirun and in one process, at the same time."""
+    alone = Site(tmp_path_factory.mktemp("alone"))
+    patient = "farm.least_deadline=60"
+    started = {}
+    for place, ranks, done in ((alone, (), 1), (site, ("--ranks", "3"), 5)):
+        slow = {"TROUBLE": '{"1": "sleep"}', "TROUBLE_ONCE": str(place.folder)}
+        started[place] = place.start(*ranks, patient, trouble=slow | SLOW)
+        place.wait_for(
+            lambda place=place, done=done: (
+                (place.folder / "pair-1").exists() and place.chunks() >= done
+            )
+        )
+    told = time.monotonic()
+    for process in started.values():
+        process.tell(signal.SIGUSR1)
+    for place, process in started.items():
+        assert process.end() == 75, process.said
+        assert 19 < time.monotonic() - told < 25
+        assert place.state()["why"] == "SIGUSR1"
+    assert alone.chunks() == 1
+    assert site.chunks() == 6  # the other worker finished what it was at, and began nothing new
+    for place in started:
+        again = place.start(patient)
+        assert again.end() == 0 and "failed" not in again.said, again.said
+        check_same(place.run, undisturbed)
+
+
+def test_an_unforeseen_exception_on_a_rank_ends_the_job_within_5_seconds(site: Site) -> None:
+    """Of the worker itself, not of a lifetime: the others would wait for it for ever."""
+    (site.folder / "bad.py").write_text(
+        "import sys, time\n"
+        "from epg import cli\n"
+        "from epg.farm import isolated\n"
+        "from epg.launch import launched_rank\n"
+        "begin = isolated.IsolatedEvaluator.begin\n"
+        "def fail(self, newer, chunk):\n"
+        "    if launched_rank() == 2 and chunk.first > 3:\n"
+        "        open('failed-at', 'w').write(str(time.time()))\n"
+        "        raise LookupError('on rank 2')\n"
+        "    begin(self, newer, chunk)\n"
+        "isolated.IsolatedEvaluator.begin = fail\n"
+        "cli.main()\n"
+    )
+    process = site.command(
+        "mpirun", "-n", "3", "python", "bad.py", "train", "config.yaml", "--run", "run"
+    )
+    assert process.end() not in (0, 2)
+    assert time.time() - float((site.folder / "failed-at").read_text()) < 5
+    assert "LookupError: on rank 2" in process.said
+    assert "LookupError: on rank 2" in (site.run / "log" / "rank-2.log").read_text()
+
+
+def test_a_rank_that_fails_before_mpi_is_up_is_named(site: Site) -> None:
+    """As on a node where the configuration's file is not there."""
+    bad = (*EPG[:4], "gone.yaml")
+    process = site.command("mpirun", "-n", "2", *EPG, ":", "-n", "1", *bad)
+    process.end()
+    assert "epg: rank 2: gone.yaml: No such file or directory\n" in process.said
+    assert "Traceback" not in process.said and not site.run.exists()
+    process = site.command("mpirun", "-n", "1", *bad, ":", "-n", "2", *EPG)
+    process.end()
+    assert "epg: gone.yaml: No such file or directory\n" in process.said
+    assert "Traceback" not in process.said and not site.run.exists()
+
+
+def test_ranks_that_are_not_alike_are_refused(site: Site) -> None:
+    process = site.command("mpirun", "-n", "2", *EPG, ":", "-n", "1", *EPG, "seed=1")
+    process.end()
+    assert "found seed: 1, the master has seed: 0" in process.said
+    older = "import epg; epg.__version__ = '0.0.1'; from epg.cli import main; main()"
+    other = ("python", "-c", older, *EPG[3:])
+    process = site.command("mpirun", "-n", "2", *EPG, ":", "-n", "1", *other)
+    process.end()
+    assert "found epg 0.0.1, the master has" in process.said
+    assert not site.run.exists()
+
+
+def test_ranks_on_other_processors_are_recorded_and_warned_of(site: Site) -> None:
+    elsewhere = (
+        "from epg.farm import member; member.cpu_model = lambda: 'Another CPU'\n"
+        "from epg.cli import main; main()"
+    )
+    other = ("python", "-c", elsewhere, *EPG[3:])
+    process = site.command("mpirun", "-n", "2", *EPG, ":", "-n", "1", *other)
+    assert process.end() == 0
+    assert "ranks on different processors" in process.said and "Another CPU" in process.said
+    log = (site.run / "log" / "rank-0.log").read_text()
+    assert ": Another CPU" in log and "rank 1 is on" in log
