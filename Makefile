@@ -1,4 +1,4 @@
-# make install | train | test | lint | bench        see README.md
+# make install | train | test | soak | lint | bench        see README.md
 
 PYTHON ?= python3
 # Any torch from 2.6 on will do; the README says how to choose another build.
@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 RANKS ?= $(shell echo $$(( $$(nproc) + 1 )))
 BIN := .venv/bin
 
-.PHONY: install train test lint bench clean
+.PHONY: install train test soak lint bench clean
 
 install: $(BIN)/.installed
 
@@ -31,6 +31,10 @@ train: install
 
 test: $(BIN)/.installed-dev
 	$(BIN)/python -m pytest --quiet -n 2
+
+# Accidents at random moments: half an hour.
+soak: $(BIN)/.installed-dev
+	$(BIN)/python -m pytest --quiet -n 2 -m soak
 
 lint: $(BIN)/.installed-dev
 	$(BIN)/ruff check .

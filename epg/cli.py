@@ -211,6 +211,28 @@ def bench(
         print(json.dumps({"task": task, "threads": threads, "rows": [asdict(r) for r in rows]}))
 
 
+@app.command()
+def doctor(
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Where runs are to be written.")
+    ] = Path(),
+    json_: Json = False,
+) -> None:
+    """What MPI, GPU, libraries and disk this machine gives; code 1 if runs would fail for it.
+
+    Example: epg doctor runs
+    """
+    from epg.doctor import examine, plain
+
+    findings = examine(folder)
+    for finding in findings:
+        print(finding.line())
+    if json_:
+        print(json.dumps(plain(findings)))
+    if any(finding.stops for finding in findings):
+        raise typer.Exit(1)
+
+
 @app.callback(invoke_without_command=True)
 def epg(
     context: typer.Context,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 RANKS_ASKED_FOR = "EPG_RANKS"
 """Set by `epg train --ranks`, for launchers that say nothing of themselves."""
@@ -31,6 +33,12 @@ def launched_rank() -> int:
         if name in os.environ:
             return _number(name, 0)
     return _number("SLURM_PROCID", 0) if launched_size() > 1 else 0
+
+
+def find_mpirun() -> str:
+    """The environment's own, which fits its MPI library, or else the one that the shell finds."""
+    beside = Path(sys.executable).with_name("mpirun")
+    return str(beside) if beside.exists() else "mpirun"
 
 
 def launcher_is_gone() -> bool:

@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from epg.errors import UserError
-from epg.launch import LAUNCH, ON_TERMINAL, RANKS_ASKED_FOR
+from epg.launch import LAUNCH, ON_TERMINAL, RANKS_ASKED_FOR, find_mpirun
 from epg.lock import STALE_SECONDS
 from epg.signals import die_with_parent
 
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 143, "SIGUSR1": 75}
 """Exit codes of a run that was told to end."""
+MOST_FALSE_STARTS = 4
+"""Launches in a row that crashed before they touched the run directory."""
 LOOK_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 300.0
@@ -48,9 +50,7 @@ class Mpirun:
 
     def start(self, ranks: int, arguments: Sequence[str]) -> None:
         """Start it. Raises `UserError` if there is none."""
-        beside = Path(sys.executable).with_name("mpirun")  # this one fits the MPI library
-        mpirun = str(beside) if beside.exists() else "mpirun"
-        command = [mpirun, "-n", str(ranks), sys.executable, "-m", "epg", *arguments]
+        command = [find_mpirun(), "-n", str(ranks), sys.executable, "-m", "epg", *arguments]
         self.launch = uuid.uuid4().hex
         environment = os.environ | {RANKS_ASKED_FOR: str(ranks), LAUNCH: self.launch}
         if sys.stdout.isatty():  # which the master, behind mpirun, cannot see
@@ -96,24 +96,30 @@ def supervise(run: Path, ranks: int, arguments: Sequence[str], max_relaunches: i
 
     max_relaunches: so many crashes in a row in which no chunk was finished.
     """
-    mpirun, in_vain = Mpirun(), 0
+    mpirun, in_vain, false_starts = Mpirun(), 0, 0
     while True:
         done = _progress(run)
         mpirun.start(ranks, arguments)
         code = _watch(mpirun, run / "lock")
         state = _read(run / "state.json")
-        if state.get("launch") != mpirun.launch:  # refused, done before, or crashed at once
+        if state.get("launch") == mpirun.launch:
+            false_starts = 0
+            if state["state"] == "done" and (run / "DONE").exists():
+                return 0
+            if state["state"] == "saved":
+                return CODES.get(state["why"], 1)
+            if state["state"] == "failed":
+                return 1
+        else:  # refused, done before, or crashed at once
+            false_starts += 1
             if code == 2 or (code == 0 and (run / "DONE").exists()):
                 return code
-        elif state.get("state") == "done" and (run / "DONE").exists():
-            return 0
-        elif state.get("state") == "saved":
-            return CODES.get(str(state.get("why")), 1)
-        elif state.get("state") == "failed":
-            return 1
         if mpirun.told:  # it left no time to say so
             return CODES[mpirun.told]
         in_vain = 0 if _progress(run) != done else in_vain + 1
+        if false_starts > MOST_FALSE_STARTS:
+            _say(f"{run}: no launch comes as far as the run; `epg doctor` may know why")
+            return 1
         if in_vain > max_relaunches:
             _say(f"{run}: crashed {in_vain} times in a row without finishing a chunk; giving up")
             return 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from accidents.site import EPG, Process, Site, check_same
+from accidents.site import EPG, HERE, Process, Site, check_same
 
 SLOW = {"TROUBLE_SECONDS": "0.03"}
 """A chunk takes some tenths of a second, so that there is time for accidents."""
@@ -42,6 +42,24 @@ def test_whoever_is_killed_the_run_goes_on_by_itself(
     assert ("want of memory" in front.said) == (victim == "worker's evaluator")
     assert not (site.run / "lock").exists()
     check_same(site.run, undisturbed)
+
+
+def test_crashes_without_a_finished_chunk_are_given_up(site: Site) -> None:
+    always = {"TROUBLE": '{"0": "be killed"}'}
+    front = site.start("--ranks", "2", "--max-relaunches", "0", trouble=always)
+    assert front.end() == 1
+    assert "crashed 1 times in a row without finishing a chunk; giving up" in front.said
+    assert site.start().end() == 0  # nothing is lost
+
+
+def test_a_launcher_that_cannot_start_the_run_is_given_up(site: Site) -> None:
+    (site.folder / "mpi4py.py").write_text("raise SystemExit(77)")
+    path = {"PYTHONPATH": f"{site.folder}{os.pathsep}{HERE}"}
+    begun = time.monotonic()
+    front = site.start("--ranks", "2", trouble=path)
+    assert front.end() == 1 and time.monotonic() - begun < 100
+    assert "no launch comes as far as the run; `epg doctor` may know why" in front.said
+    assert not site.run.exists()
 
 
 def test_kill_of_the_front_ends_all_and_the_same_command_goes_on(
@@ -88,7 +106,7 @@ def test_told_to_end_it_is_saved_and_goes_on(
     told = time.monotonic()
     process.tell(signal.Signals[name])
     ended = process.end()
-    assert time.monotonic() - told < 10
+    assert time.monotonic() - told < 5
     assert code in (ended, None), process.said
     assert "Traceback" not in process.said and "again in" not in process.said
     assert site.state()["state"] == "saved" and site.state()["why"] == name

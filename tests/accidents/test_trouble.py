@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,20 +34,25 @@ def trouble(kinds: Mapping[int, str], **more: str) -> dict[str, str]:
 PAIRS = [0, 7, 14, 21, 28, 35]
 
 
-@pytest.fixture(scope="session")
-def without(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run in which `PAIRS` are invalid from the start: its journal says so."""
-    site = Site(tmp_path_factory.mktemp("without"))
+def invalid_from_the_start(site: Site, pairs: Sequence[int]) -> None:
+    """A run in which pairs are left out because its journal says that they have failed."""
     directory = RunDirectory(site.run, load(site.folder / "config.yaml", MANY))
     with directory.held():
         directory.begin()
         directory.journal.clear()
-        for pair in PAIRS:
+        for pair in pairs:
             chunk = Chunk(Purpose.TRAINING, 0, pair, 1)
             directory.journal.append([Failure(chunk, "declared invalid")] * 3)
     process = site.start(*MANY)
     assert process.end() == 0, process.said
-    assert [row["invalid"] for row in rows(site.run)] == ["6"]
+    assert [row["invalid"] for row in rows(site.run)] == [str(len(pairs))]
+
+
+@pytest.fixture(scope="session")
+def without(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without `PAIRS`."""
+    site = Site(tmp_path_factory.mktemp("without"))
+    invalid_from_the_start(site, PAIRS)
     return site.run
 
 
