@@ -294,7 +294,7 @@ class Training:
             self._keep_best(validation)
         before = self.strategy.gradient
         weights = SHAPINGS[evolution.shaping](fitness)
-        self.strategy.step(self.generation, noise.all()[harvest.valid], weights)
+        self.strategy.step(self.generation, noise.of(harvest.valid), weights)
         if not torch.isfinite(self.strategy.phi).all():
             raise RunError(f"φ left the finite in generation {self.generation + 1}")
         self._count(came)

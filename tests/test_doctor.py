@@ -42,7 +42,7 @@ def test_a_launcher_of_another_mpi_is_found_out(tmp_path: Path) -> None:
     mpirun.chmod(0o755)
     packages = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
     here = str(Path(__file__).parents[1])
-    library = next(Path(sys.prefix, "lib").glob("libmpi.so*"))
+    library = next(Path(sys.prefix, "lib").glob("libmpi.so.*"))
     environment = os.environ | {
         "PYTHONPATH": f"{here}{os.pathsep}{packages}",
         "MPI4PY_LIBMPI": str(library),
@@ -52,7 +52,7 @@ def test_a_launcher_of_another_mpi_is_found_out(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert said.returncode == 1, said
-    assert "2 ranks that do not see each other" in said.stdout
+    assert "2 ranks that do not see each other" in said.stdout, said.stdout
     assert "do not belong together" in said.stdout and "FAILS" in said.stdout
 
 

@@ -11,14 +11,17 @@ import resource
 import tempfile
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from epg.chunk import Chunk, Evaluator, Returns
+from epg.chunk import Chunk, Evaluator, Outcome, Returns
 from epg.config import Config
+from epg.farm.journal import Journal
 from epg.farm.member import Member
 from epg.farm.mpi import MASTER, POLL_SECONDS, MpiFarm, abort_on_error, connect
 from epg.farm.worker import ignoring_signals, receive
@@ -70,6 +73,8 @@ class Found:
     """share of the workers' time that went into chunks"""
     master_share: float
     """share of a generation in which the master computed"""
+    saving_share: float
+    """share of a generation that went into journal and checkpoint"""
     bytes_per_generation: int
     """of all messages"""
     master_memory_mb: float
@@ -80,8 +85,41 @@ class Found:
             f"{self.workers} simulated workers, {self.pairs} pairs, φ of {self.phi}: a generation "
             f"takes {self.generation_seconds:.2f} s, {self.chunks_per_s:,.0f} chunks/s, workers "
             f"{100 * self.busy:.1f} % busy, master {100 * self.master_share:.0f} % busy with "
-            f"{self.master_memory_mb:,.0f} MB, messages {self.bytes_per_generation / 1e6:.1f} MB"
+            f"{self.master_memory_mb:,.0f} MB, messages {self.bytes_per_generation / 1e6:.1f} MB, "
+            f"journal and checkpoint {100 * self.saving_share:.2f} % of the time"
         )
+
+
+class Timed:
+    """The seconds that went into a function so far."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Add what the body takes."""
+        begun = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - begun
+
+
+class TimedJournal(Journal):
+    """The journal, with a watch on every append."""
+
+    saving = Timed()
+
+    def append(self, outcomes: Iterable[Outcome]) -> None:
+        with self.saving.running():
+            super().append(outcomes)
+
+
+class TimedTraining(Training):
+    """A run, with the same watch on everything that is saved after a generation."""
+
+    def _save(self, generation: int) -> None:
+        with TimedJournal.saving.running():
+            super()._save(generation)
 
 
 def run(load: Load) -> Found | None:
@@ -106,16 +144,19 @@ def _lead(load: Load, evaluator: Evaluator, farm: MpiFarm, folder: Path) -> Foun
     config = evaluator.config
     phi = evaluator.genome.draw(config.seed, zero_output=False)
     directory = RunDirectory(folder, config)
-    training = Training(config, evaluator, farm, directory, phi)
-    walls, computing = [], []
+    directory.journal = TimedJournal(folder / "journal.jsonl", config.hash(), {})
+    training = TimedTraining(config, evaluator, farm, directory, phi)
+    walls, computing, saving = [], [], []
     with directory.held():
         directory.begin()
         directory.start_metrics(0)
         for _ in range(load.generations):
             started, busy = time.perf_counter(), time.process_time()
+            saved = TimedJournal.saving.seconds
             training.advance()
             walls.append(time.perf_counter() - started)
             computing.append(time.process_time() - busy)
+            saving.append(TimedJournal.saving.seconds - saved)
     wall = float(np.median(walls[1:] or walls))
     one = Chunk(Purpose.TRAINING, 0, 0, 1)
     answer = len(pickle.dumps((0, _returns(one, load.seconds, np.random.default_rng(0)))))
@@ -128,6 +169,7 @@ def _lead(load: Load, evaluator: Evaluator, farm: MpiFarm, folder: Path) -> Foun
         chunks_per_s=load.pairs / wall,
         busy=load.pairs * load.seconds / (wall * farm.workers),
         master_share=float(np.median(computing[1:] or computing)) / wall,
+        saving_share=float(np.median(saving[1:] or saving)) / wall,
         bytes_per_generation=load.pairs * (answer + asked)
         + min(farm.workers, load.pairs) * phi.nbytes,
         master_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

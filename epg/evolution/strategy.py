@@ -6,6 +6,7 @@ PGPE: Sehnke et al. 2010; ClipUp: Toklu et al. 2020 (arXiv 2008.02387).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -92,10 +93,10 @@ class Noise:
             )
         self._count = last
 
-    def all(self) -> np.ndarray:
-        """All of them, [pairs, size] float32."""
+    def of(self, pairs: Sequence[int]) -> np.ndarray:
+        """Those of some pairs, ascending: [len(pairs), size] float32; no copy if it is all."""
         self.draw_ahead(len(self._drawn))
-        return self._drawn
+        return self._drawn if len(pairs) == len(self._drawn) else self._drawn[pairs]
 
 
 def cosine(a: Tensor, b: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -124,5 +125,5 @@ def _parse(entry: Mapping[str, Any]) -> Outcome:
 
 
 def _or_null(value: float) -> float | None:
-    """JSON has no NaN; numpy reads null back as one."""
-    return value if np.isfinite(value) else None
+    """JSON has no NaN; NumPy reads null back as one."""
+    return value if math.isfinite(value) else None

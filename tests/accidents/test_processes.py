@@ -52,6 +52,7 @@ def test_crashes_without_a_finished_chunk_are_given_up(site: Site) -> None:
     assert site.start().end() == 0  # nothing is lost
 
 
+@pytest.mark.soak  # it waits between its launches
 def test_a_launcher_that_cannot_start_the_run_is_given_up(site: Site) -> None:
     (site.folder / "mpi4py.py").write_text("raise SystemExit(77)")
     path = {"PYTHONPATH": f"{site.folder}{os.pathsep}{HERE}"}

@@ -32,7 +32,7 @@ def asked(strategy: Strategy, generation: int, pairs: int = PAIRS) -> np.ndarray
 
 
 def noise(generation: int) -> np.ndarray:
-    return Noise(0, generation, PAIRS, SIZE).all()
+    return Noise(0, generation, PAIRS, SIZE).of(range(PAIRS))
 
 
 def shaped(generation: int = 0) -> np.ndarray:
@@ -123,7 +123,9 @@ def test_noise_drawn_ahead_is_the_same() -> None:
     ahead = Noise(0, 3, PAIRS, SIZE)
     for pairs in (1, 3, 100):
         ahead.draw_ahead(pairs)
-    assert np.array_equal(ahead.all(), noise(3)) and not np.array_equal(noise(3), noise(4))
+    assert np.array_equal(ahead.of(range(PAIRS)), noise(3))
+    assert np.array_equal(ahead.of([0, 2]), noise(3)[[0, 2]])
+    assert not np.array_equal(noise(3), noise(4))
     step = np.float32(0.1) * noise(3)
     candidates = asked(Strategy(settings(), start()), 3)
     assert np.array_equal(candidates[:, 0], start().numpy() + step)
