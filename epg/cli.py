@@ -12,7 +12,7 @@ import typer
 
 from epg.errors import ForeseenError, Interruption, UserError
 from epg.launch import launched_rank, launched_size
-from epg.signals import hear_term, hear_usr1
+from epg.signals import hear_ends, hear_usr1, leave_to_launcher
 
 app = typer.Typer(
     help="Evolve reinforcement-learning loss functions, and see what they are worth.",
@@ -53,7 +53,6 @@ def train(
         from epg.supervisor import supervise
 
         raise typer.Exit(supervise(run, ranks, sys.argv[1:], max_relaunches))
-    hear_usr1()
     from epg.farm.worker import failing_together
 
     with failing_together():
@@ -268,7 +267,11 @@ def _spec(where: str, text: str) -> Any:
 
 def main() -> None:
     """Run a command. A user's mistake is one line, said by rank 0 alone, and exit code 2."""
-    hear_term()
+    hear_ends()
+    if sys.argv[1:2] == ["train"]:
+        hear_usr1()
+    if launched_size() > 1:
+        leave_to_launcher()
     try:
         code = app(standalone_mode=False)
     except ForeseenError as error:

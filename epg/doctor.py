@@ -59,7 +59,7 @@ def examine(folder: Path) -> list[Finding]:
         _package, _torch, _gpu, _processor, _mpi_library, _mpirun, _shared_memory,
         lambda: _disk(folder), _slurm,
     ]  # fmt: skip
-    return [look() for look in looks]
+    return [_look(look) for look in looks]
 
 
 def plain(findings: list[Finding]) -> dict[str, object]:
@@ -68,6 +68,13 @@ def plain(findings: list[Finding]) -> dict[str, object]:
         "ok": not any(finding.stops for finding in findings),
         "findings": [asdict(finding) for finding in findings],
     }
+
+
+def _look(look: Callable[[], Finding]) -> Finding:
+    try:
+        return look()
+    except Exception as error:  # a broken driver must not hide all else
+        return Finding(look.__name__.strip("_"), f"cannot be told ({error})", stops=True)
 
 
 def _package() -> Finding:

@@ -7,7 +7,6 @@ import resource
 from dataclasses import dataclass
 
 from epg.chunk import Center, Chunk, Evaluator, Failure
-from epg.errors import RunError
 from epg.log import logger
 from epg.seeds import Purpose
 
@@ -36,8 +35,8 @@ class Estimate:
         )
 
 
-def estimate(evaluator: Evaluator, workers: int, generation: int) -> Estimate:
-    """Time a few updates of one chunk, then multiply. Raises `RunError` if it fails."""
+def estimate(evaluator: Evaluator, workers: int, generation: int) -> Estimate | None:
+    """Time a few updates of one chunk, then multiply. None, with a word of why, if that fails."""
     config = evaluator.config
     evolution, lifetime, validation = config.evolution, config.lifetime, config.validation
     pairs = min(config.farm.chunk, evolution.pairs)
@@ -45,19 +44,23 @@ def estimate(evaluator: Evaluator, workers: int, generation: int) -> Estimate:
     phi = evaluator.genome.draw(config.seed, zero_output=False).numpy()
     center = Center(0, phi, evolution.sigma.at(0), config.alpha.at(0))
 
-    def time_chunk(updates: int) -> float:
+    def time_chunk(updates: int) -> float | None:
         short = lifetime.model_copy(update={"updates": updates})
         probe = Evaluator(config.model_copy(update={"lifetime": short}))
-        outcome = probe.attempt(center, chunk)
+        outcome = probe.attempt(center, chunk, config.farm.least_deadline)
         if isinstance(outcome, Failure):
             logger.error("%s failed: %s", chunk, outcome.why)
             last = outcome.why.strip().splitlines()[-1]
-            raise RunError(f"lifetimes fail, a traceback is in log/rank-0.log: {last}")
+            print(f"no estimate of the run's cost, its trial failed: {last}", flush=True)
+            return None
         return outcome.seconds / config.threads
 
-    time_chunk(1)  # the first is slow
-    one = time_chunk(1)
-    per_update = max(0.0, time_chunk(1 + PROBE_UPDATES) - one) / PROBE_UPDATES
+    if time_chunk(1) is None:  # the first is slow
+        return None
+    one, more = time_chunk(1), time_chunk(1 + PROBE_UPDATES)
+    if one is None or more is None:
+        return None
+    per_update = max(0.0, more - one) / PROBE_UPDATES
     seconds_per_chunk = one + per_update * (lifetime.updates - 1)
 
     left = evolution.generations - generation

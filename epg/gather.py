@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -32,13 +31,16 @@ class Harvest:
     """in the order of pairs, once all are there"""
     failures: Counter[int] = field(default_factory=Counter)
     """of each pair, its number"""
+    lived: set[int] = field(default_factory=set)
+    """pairs with returns"""
 
     def take(self, outcome: Outcome) -> None:
         """Add what became of a chunk."""
-        if isinstance(outcome, Returns):
-            self.returns.append(outcome)
-        else:
+        if isinstance(outcome, Failure):
             self.failures.update(outcome.chunk.pairs)
+        elif self.lived.isdisjoint(outcome.chunk.pairs):  # nothing counts twice
+            self.lived.update(outcome.chunk.pairs)
+            self.returns.append(outcome)
 
     @property
     def valid(self) -> list[int]:
@@ -48,8 +50,8 @@ class Harvest:
     @property
     def invalid(self) -> list[int]:
         """Pairs that are given up."""
-        lived = set(self.valid)
-        return sorted(p for p, n in self.failures.items() if n >= ATTEMPTS and p not in lived)
+        often = (pair for pair, times in self.failures.items() if times >= ATTEMPTS)
+        return sorted(pair for pair in often if pair not in self.lived)
 
 
 class Gatherer:
@@ -59,8 +61,8 @@ class Gatherer:
         self._config = config
         self._farm = farm
         self._directory = directory
-        self.typical_seconds = math.inf
-        """of a chunk, as long as none has ended"""
+        self.typical_seconds = 0.0
+        """of a chunk, as long as none has ended; 0 if that is not known"""
         self._seconds: deque[float] = deque(maxlen=REMEMBERED)
 
     def gather(
@@ -125,7 +127,7 @@ class Gatherer:
         training = purpose == Purpose.TRAINING
         total = config.evolution.pairs if training else config.validation.lifetimes
         size = config.farm.chunk if training else 2 * config.farm.chunk
-        known = {*harvest.valid, *harvest.invalid}
+        known = {*harvest.lived, *harvest.invalid}
         first = 0
         while first < total:
             last = first

@@ -12,8 +12,8 @@ LAUNCH = "EPG_LAUNCH"
 """Set by `epg train --ranks`: what tells this launch of mpirun from all others."""
 ON_TERMINAL = "EPG_TERMINAL"
 """Set by `epg train --ranks` on a terminal."""
-SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", RANKS_ASKED_FOR)
-RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK")
+SIZES = (RANKS_ASKED_FOR, "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 _PARENT = os.getppid()
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from epg.errors import RunError, UserError
 from epg.files import append_durably
+from epg.launch import launched_size, launcher_is_gone
 from epg.machine import boot_id
 
 BEAT_SECONDS = 5.0
@@ -64,8 +65,11 @@ class Lock:
                     "at work on this run; wait for its end, or name another --run"
                 )
             else:
+                if watched is None:
+                    print(f"{self._path}: is its holder alive? (2 min at most)", flush=True)
                 watched = (content, beat)
                 time.sleep(WATCH_SECONDS)
+        self._remove_leftovers()
         threading.Thread(target=self._keep_fresh, daemon=True).start()
         return self
 
@@ -104,7 +108,7 @@ class Lock:
 
     def _probe(self, content: str) -> Path:
         """A file of our own beside the lock."""
-        path = self._path.with_name(f".{self._path.name}.{self._me['token']}.new")
+        path = self._path.with_name(f".{self._path.name}.{self._me['token']}")
         append_durably(path, content.encode())
         return path
 
@@ -124,7 +128,7 @@ class Lock:
 
     def _take_away(self, content: str) -> None:
         """Remove what was judged dead, and nothing else."""
-        aside = self._path.with_name(f".{self._path.name}.{self._me['token']}.stale.new")
+        aside = self._path.with_name(f".{self._path.name}.{self._me['token']}.stale")
         try:
             self._path.rename(aside)
         except FileNotFoundError:
@@ -134,8 +138,18 @@ class Lock:
                 os.link(aside, self._path)
         aside.unlink()
 
+    def _remove_leftovers(self) -> None:
+        """Of starts that were killed; those of starts that wait are younger."""
+        now = self._path.stat().st_mtime
+        for file in self._path.parent.glob(f".{self._path.name}.*"):
+            with suppress(FileNotFoundError):
+                if now - file.stat().st_mtime > STALE_SECONDS:
+                    file.unlink()
+
     def _keep_fresh(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
+            if launched_size() > 1 and launcher_is_gone():
+                os._exit(1)  # whatever the master is at: a new one may be waiting
             with suppress(OSError):
                 if self.is_mine():
                     os.utime(self._path)

@@ -214,7 +214,7 @@ def read_config(run: Path) -> Config:
 
 def _is_unborn(file: Path) -> bool:
     """Whether it was left by a start that was killed before it wrote the first file."""
-    return file.name == "lock" or (file.name[0] == "." and file.name.endswith(".new"))
+    return file.name == "lock" or file.match(".lock.*") or file.match(".*.new")
 
 
 def _plain(value: float | None) -> str:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from epg.errors import SaveRequested, Terminated
 
@@ -20,17 +21,51 @@ PR_SET_PDEATHSIG = 1
 GRACE_SECONDS = 20.0
 LONGEST_SECONDS = 1e9
 """A timer takes no infinity."""
+ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _asked: list[float] = []
 """When SIGUSR1 came first."""
+_ending: list[int] = []
+"""The signal that ends this process."""
+_left: dict[int, Any] = {}
+"""Handlers that are to be heard again."""
 
 
 class OverdueError(Exception):
     """Work took longer than it may."""
 
 
-def hear_term() -> None:
-    """From now on SIGTERM raises `Terminated`."""
-    signal.signal(signal.SIGTERM, _terminate)
+def hear_ends() -> None:
+    """From now on SIGTERM raises `Terminated`, and SIGINT as ever KeyboardInterrupt, but once.
+
+    Launchers and schedulers may send several, and the orderly end is not to be disturbed.
+    """
+    signal.signal(signal.SIGTERM, _end)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _end)
+
+
+def leave_to_launcher() -> None:
+    """Let signals end this process as they would any other, until `hear_again`.
+
+    A rank that ends by a signal takes the job along. If it ended in an orderly way before MPI is
+    up, the others would wait for it there for ever.
+    """
+    for number in ENDS:
+        handler = signal.getsignal(number)
+        if handler is not signal.SIG_IGN:
+            _left[number] = handler
+            signal.signal(number, signal.SIG_DFL)
+
+
+def hear_again() -> None:
+    """Undo `leave_to_launcher`, if it was called."""
+    while _left:
+        signal.signal(*_left.popitem())
+
+
+def forget_requests() -> None:
+    """In a fork: what was asked of the parent is not its matter."""
+    _asked.clear()
 
 
 def hear_usr1() -> None:
@@ -74,8 +109,11 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _terminate(number: int, frame: object) -> None:
-    raise Terminated
+def _end(number: int, frame: object) -> None:
+    if _ending:
+        return
+    _ending.append(number)
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 def _note(number: int, frame: object) -> None:

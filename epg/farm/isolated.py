@@ -10,7 +10,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from epg.chunk import Center, Chunk, Evaluator, Failure, Outcome
-from epg.signals import die_with_parent
+from epg.signals import ENDS, die_with_parent, forget_requests
 
 OWN_FAULTS = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL, -signal.SIGABRT,
               -signal.SIGSYS, -signal.SIGTRAP}  # fmt: skip
@@ -62,7 +62,7 @@ class IsolatedEvaluator:
             return None
         try:
             outcome: Outcome = self._pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # it died, maybe in the middle of a word
             return self._died()
         return outcome
 
@@ -95,9 +95,9 @@ def _serve(
 ) -> None:
     """Raise chunks until the other end closes."""
     die_with_parent(parent)
-    for number in (signal.SIGINT, signal.SIGUSR1):  # they concern the master
+    for number in ENDS:  # they concern the master
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    forget_requests()
     known: Center | None = None
     while True:
         try:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 from epg.chunk import Center, Chunk, Failure, Outcome
 from epg.errors import INTERRUPTIONS, ForeseenError, SaveRequested, UserError
 from epg.farm.member import Member
-from epg.launch import launched_size, launcher_is_gone
+from epg.launch import launched_rank, launched_size, launcher_is_gone
 from epg.log import logger
-from epg.signals import asked_to_save, grace_is_over
+from epg.signals import asked_to_save, grace_is_over, hear_again
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -66,6 +66,12 @@ def connect() -> MPI.Intracomm:
             f"the launcher started {launched_size()} ranks, but MPI sees {world.size}: mpirun and "
             f"the MPI library in use ({library}) do not belong together"
         )
+    if world.rank != launched_rank():
+        raise UserError(
+            f"the launcher says rank {launched_rank()}, MPI says {world.rank}: one launcher was "
+            "started inside another; start this one outside of it"
+        )
+    hear_again()
     return world
 
 

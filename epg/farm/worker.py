@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from epg.farm.mpi import (
 )
 from epg.launch import launched_rank, launched_size
 from epg.log import open_log
+from epg.signals import ENDS
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -118,10 +120,12 @@ def failing_together() -> Iterator[None]:
 @contextmanager
 def ignoring_signals() -> Iterator[None]:
     """Launchers pass them to all ranks, but it is the master that ends a run."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    if threading.current_thread() is not threading.main_thread():  # Python cannot tell them
+        yield
+        return
+    before = [signal.signal(number, signal.SIG_IGN) for number in ENDS]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in zip(ENDS, before, strict=True):
             signal.signal(number, handler)

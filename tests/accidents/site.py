@@ -113,9 +113,9 @@ class Site:
     def close(self) -> None:
         """End what still runs."""
         for process in self._running:
-            if process.popen.poll() is None:
+            if process.popen.poll() is None:  # the front takes mpirun and its ranks along
                 process.tell(signal.SIGTERM)
-                process.end(20)
+                process.end(30)
 
 
 def rows(run: Path) -> list[dict[str, str]]:

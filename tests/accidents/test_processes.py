@@ -52,6 +52,34 @@ def test_crashes_without_a_finished_chunk_are_given_up(site: Site) -> None:
     assert site.start().end() == 0  # nothing is lost
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
+def test_told_to_end_while_it_starts(site: Site, name: str) -> None:
+    """Some ranks import still, others may wait for them in MPI: none is left behind."""
+    front = site.start("--ranks", "3")
+    time.sleep(1.5)
+    front.tell(signal.Signals[name])
+    told = time.monotonic()
+    assert front.end() == {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 75}[name], front.said
+    assert time.monotonic() - told < 15
+    assert "Traceback" not in front.said and "again in" not in front.said
+
+
+def test_told_to_end_many_times(site: Site, undisturbed: Path) -> None:
+    """As schedulers do that tell every process."""
+    process = site.start(trouble=SLOW)
+    site.wait_for(lambda: site.chunks() > 2)
+    for _ in range(20):
+        process.tell(signal.SIGTERM)
+        process.tell(signal.SIGINT)
+        time.sleep(0.003)
+    ended = process.end()  # by a signal, if one came after all was done
+    assert ended in (130, 143, -signal.SIGTERM), process.said
+    assert "Traceback" not in process.said
+    assert site.state()["state"] == "saved" and not (site.run / "lock").exists()
+    assert site.start().end() == 0
+    check_same(site.run, undisturbed)
+
+
 @pytest.mark.soak  # it waits between its launches
 def test_a_launcher_that_cannot_start_the_run_is_given_up(site: Site) -> None:
     (site.folder / "mpi4py.py").write_text("raise SystemExit(77)")

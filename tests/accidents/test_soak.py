@@ -98,11 +98,11 @@ def test_a_frozen_process(site: Site, undisturbed: Path, who: str) -> None:
     frozen = victim(who, front.pid)
     assert frozen is not None
     os.kill(frozen, signal.SIGSTOP)
-    assert front.end(200) == 0, front.said
+    assert front.end(330) == 0, front.said
     said = {
         "worker": "gave no sign of life 20 s after its deadline",
-        "worker's evaluator": "took longer than 1 s",
-        "master": "no sign of life for 120 s; ending the job",
+        "worker's evaluator": "took longer than",
+        "master": "no sign of life for 24",
     }
     assert said[who] in front.said
     check_same(site.run, undisturbed)
@@ -112,8 +112,9 @@ def test_a_frozen_process(site: Site, undisturbed: Path, who: str) -> None:
 def test_trouble_in_random_pairs(
     site: Site, tmp_path_factory: pytest.TempPathFactory, time_: int
 ) -> None:
-    """All kinds at once, each in a pair of its own: first once, then always."""
-    pairs = [int(p) for p in np.random.default_rng(time_).choice(60, len(SAID), replace=False)]
+    """All kinds at once, each in a pair of its own: first once; then always, and NaN with them."""
+    pairs = [int(p) for p in np.random.default_rng(time_).choice(60, len(SAID) + 1, replace=False)]
+    *pairs, nan = pairs
     kinds = dict(zip(pairs, SAID, strict=True))
     quiet = Site(tmp_path_factory.mktemp("quiet"))
     assert quiet.start(*MANY).end() == 0
@@ -123,10 +124,11 @@ def test_trouble_in_random_pairs(
     assert process.end() == 0, process.said
     check_same(site.run, quiet.run)
     always = Site(tmp_path_factory.mktemp("always"))
-    process = always.start(*MANY, "--ranks", "3", trouble=trouble(kinds))
+    broken = trouble(kinds | {nan: "nan"})
+    process = always.start(*MANY, "--ranks", "3", trouble=broken)
     assert process.end() == 0, process.said
     without = Site(tmp_path_factory.mktemp("without"))
-    invalid_from_the_start(without, pairs)
+    invalid_from_the_start(without, pairs, trouble({nan: "nan"}))
     check_same(always.run, without.run)
 
 

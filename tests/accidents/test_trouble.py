@@ -34,7 +34,9 @@ def trouble(kinds: Mapping[int, str], **more: str) -> dict[str, str]:
 PAIRS = [0, 7, 14, 21, 28, 35]
 
 
-def invalid_from_the_start(site: Site, pairs: Sequence[int]) -> None:
+def invalid_from_the_start(
+    site: Site, pairs: Sequence[int], more: dict[str, str] | None = None
+) -> None:
     """A run in which pairs are left out because its journal says that they have failed."""
     directory = RunDirectory(site.run, load(site.folder / "config.yaml", MANY))
     with directory.held():
@@ -43,7 +45,7 @@ def invalid_from_the_start(site: Site, pairs: Sequence[int]) -> None:
         for pair in pairs:
             chunk = Chunk(Purpose.TRAINING, 0, pair, 1)
             directory.journal.append([Failure(chunk, "declared invalid")] * 3)
-    process = site.start(*MANY)
+    process = site.start(*MANY, trouble=more)
     assert process.end() == 0, process.said
     assert [row["invalid"] for row in rows(site.run)] == [str(len(pairs))]
 
@@ -108,7 +110,8 @@ def test_more_than_a_tenth_stops_the_run_and_it_goes_on_once_mended(
     check_same(site.run, undisturbed)
 
 
-def test_a_task_that_always_fails_is_said_at_once(site: Site) -> None:
+def test_a_task_that_always_fails_is_said(site: Site) -> None:
+    """At once, by the estimate; and the run stops after three attempts."""
     (site.folder / "broken.py").write_text(
         "from epg.tasks.point_goal import PointGoal\n"
         "class Broken(PointGoal):\n"
@@ -118,6 +121,7 @@ def test_a_task_that_always_fails_is_said_at_once(site: Site) -> None:
     )
     process = site.start("--ranks", "3", "task=broken:Broken")
     assert process.end() == 1
-    assert "lifetimes fail" in process.said and "KeyError: 'mass'" in process.said
+    assert "no estimate of the run's cost, its trial failed: KeyError: 'mass'" in process.said
+    assert "10 of 10 pairs of generation 1 are invalid" in process.said
     assert "again in" not in process.said and "Traceback" not in process.said
     assert site.state()["state"] == "failed"
