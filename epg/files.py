@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
@@ -10,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-SEAL = ', "crc32": "'
+import orjson
+
+SEAL = b', "crc32": "'
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -50,19 +51,19 @@ def remove_unfinished(folder: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def seal(entry: Mapping[str, Any]) -> str:
-    """A line of JSON that ends with a checksum of itself."""
-    text = json.dumps(entry)
-    return f'{text[:-1]}{SEAL}{zlib.crc32(text.encode()):08x}"}}\n'
+def seal(entry: Mapping[str, Any]) -> bytes:
+    """A line of JSON that ends with a checksum of itself; NumPy's arrays are lists, NaN is null."""
+    text = orjson.dumps(entry, option=orjson.OPT_SERIALIZE_NUMPY)
+    return b'%b%b%08x"}\n' % (text[:-1], SEAL, zlib.crc32(text))
 
 
 def unseal(line: bytes) -> dict[str, Any]:
     """What was sealed. Raises ValueError if a single bit of it has changed."""
-    text, _, checksum = line.rpartition(SEAL.encode())
+    text, _, checksum = line.rpartition(SEAL)
     text += b"}"
-    if checksum != f'{zlib.crc32(text):08x}"}}\n'.encode():
+    if checksum != b'%08x"}\n' % zlib.crc32(text):
         raise ValueError("does not match its checksum")
-    entry: dict[str, Any] = json.loads(text)
+    entry: dict[str, Any] = orjson.loads(text)
     return entry
 
 

@@ -136,7 +136,7 @@ class RunDirectory:
             "sha256": hashlib.sha256(data).hexdigest(),
             "totals": checkpoint.totals,
         }
-        write_durably(folder / f"{name}.json", seal(manifest).encode())
+        write_durably(folder / f"{name}.json", seal(manifest))
         for old in sorted(folder.glob("*.json"))[: -self.config.log.checkpoints]:
             old.unlink()
             old.with_suffix(".safetensors").unlink(missing_ok=True)

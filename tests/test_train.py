@@ -86,13 +86,13 @@ def test_an_interrupted_run_is_saved(
 def test_what_is_known_is_not_lived_again(epg: Run, tiny: Path, tmp_path: Path, same: Run) -> None:
     """Killed when two of the four chunks of generation 1 stand in the journal."""
     arguments = ("train", tiny, "--run", "run", "farm.chunk=1")
-    known = """open("run/journal.jsonl").read().count('"generation": 1') == 2"""
+    known = """open("run/journal.jsonl").read().count('"generation":1') == 2"""
     before = KILL.format(when=f"os.path.exists('run/journal.jsonl') and {known}")
     assert epg(*arguments, folder=tmp_path, before=before).code == KILLED
     journal = tmp_path / "run" / "journal.jsonl"
     assert len(journal.read_text().splitlines()) == 3
     with open(journal, "a") as file:
-        file.write('{"purpose": 1, "generation": 1, "first": 2, "cou')
+        file.write('{"purpose":1,"generation":1,"first":2,"cou')
     assert epg(*arguments, folder=tmp_path).code == 0
     log = (tmp_path / "run" / "log" / "rank-0.log").read_text()
     lived = Counter(

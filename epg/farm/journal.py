@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ class Journal:
         lines = self._lines()
         head = _head_in(lines)
         found: list[Outcome] = []
-        kept = [seal(self._head).encode()]
+        kept = [seal(self._head)]
         for line in lines[1:] if head is not None else []:  # else whose they are is not known
             try:
                 outcome = _parse(unseal(line))
@@ -59,17 +58,16 @@ class Journal:
 
     def append(self, outcomes: Iterable[Outcome]) -> None:
         """Take in what came together, with one write and one fsync."""
-        lines = "".join(seal(_plain(outcome)) for outcome in outcomes)
-        append_durably(self._path, lines.encode())
+        append_durably(self._path, b"".join(seal(_plain(outcome)) for outcome in outcomes))
 
     def clear(self) -> None:
         """Begin anew, once a checkpoint holds what stood here."""
-        write_durably(self._path, seal(self._head).encode())
+        write_durably(self._path, seal(self._head))
 
     def forget_failures(self, generation: int) -> None:
         """Leave only what came to an end as it should."""
         entries = [_plain(o) for o in self.read(generation) if isinstance(o, Returns)]
-        write_durably(self._path, "".join(map(seal, [self._head, *entries])).encode())
+        write_durably(self._path, b"".join(map(seal, [self._head, *entries])))
 
     def _lines(self) -> list[bytes]:
         try:
@@ -99,9 +97,9 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     if isinstance(outcome, Failure):
         return entry | {"failed": outcome.why}
     return entry | {
-        "fitness": [[_or_null(f) for f in pair] for pair in outcome.fitness.tolist()],
-        "kl": [_or_null(k) for k in outcome.kl.tolist()],
-        "entropy": [_or_null(e) for e in outcome.entropy.tolist()],
+        "fitness": outcome.fitness,
+        "kl": outcome.kl,
+        "entropy": outcome.entropy,
         "steps": outcome.steps,
         "exploded": outcome.exploded,
         "seconds": outcome.seconds,
@@ -121,8 +119,3 @@ def _parse(entry: Mapping[str, Any]) -> Outcome:
         exploded=entry["exploded"],
         seconds=entry["seconds"],
     )
-
-
-def _or_null(value: float) -> float | None:
-    """JSON has no NaN; NumPy reads null back as one."""
-    return value if math.isfinite(value) else None

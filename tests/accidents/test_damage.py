@@ -30,7 +30,7 @@ def stop(descriptor):
         journal = open("run/journal.jsonl").read()
     except FileNotFoundError:
         return
-    if journal.count('"generation": 3') == 2:
+    if journal.count('"generation":3') == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 os.fsync = stop
 """

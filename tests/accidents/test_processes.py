@@ -29,7 +29,10 @@ VICTIMS: dict[str, Callable[[Site, Process], int]] = {
 }
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
+IN_SOAK = pytest.param("worker's evaluator", marks=pytest.mark.soak)
+
+
+@pytest.mark.parametrize("victim", ["worker", "master", "mpirun", IN_SOAK])
 def test_whoever_is_killed_the_run_goes_on_by_itself(
     site: Site, undisturbed: Path, victim: str
 ) -> None:
@@ -44,6 +47,7 @@ def test_whoever_is_killed_the_run_goes_on_by_itself(
     check_same(site.run, undisturbed)
 
 
+@pytest.mark.soak
 def test_crashes_without_a_finished_chunk_are_given_up(site: Site) -> None:
     always = {"TROUBLE": '{"0": "be killed"}'}
     front = site.start("--ranks", "2", "--max-relaunches", "0", trouble=always)
@@ -64,6 +68,7 @@ def test_told_to_end_while_it_starts(site: Site, name: str) -> None:
     assert "Traceback" not in front.said and "again in" not in front.said
 
 
+@pytest.mark.soak
 def test_told_to_end_many_times(site: Site, undisturbed: Path) -> None:
     """As schedulers do that tell every process."""
     process = site.start(trouble=SLOW)
@@ -103,7 +108,7 @@ def test_kill_of_the_front_ends_all_and_the_same_command_goes_on(
     while any(is_running(pid) for pid in pids):
         assert time.monotonic() - begun < 10
         time.sleep(0.05)
-    again = site.start("--ranks", "2")
+    again = site.start()
     assert again.end() == 0, again.said
     check_same(site.run, undisturbed)
 
@@ -140,7 +145,7 @@ def test_told_to_end_it_is_saved_and_goes_on(
     assert "Traceback" not in process.said and "again in" not in process.said
     assert site.state()["state"] == "saved" and site.state()["why"] == name
     assert not (site.run / "lock").exists()
-    again = site.start(*ranks, launcher=launcher)
+    again = site.start()
     assert again.end() == 0, again.said
     check_same(site.run, undisturbed)
 

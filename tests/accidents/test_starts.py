@@ -30,6 +30,7 @@ def test_of_two_starts_at_once_one_is_refused(site: Site, undisturbed: Path) -> 
     check_same(site.run, undisturbed)
 
 
+@pytest.mark.soak
 def test_a_start_during_a_supervised_run_is_refused(site: Site, undisturbed: Path) -> None:
     first = site.start("--ranks", "3", trouble={"TROUBLE_SECONDS": "0.3"})
     site.wait_for(lambda: site.chunks() > 0)
@@ -47,7 +48,7 @@ def test_the_number_of_ranks_changes_at_every_relaunch(site: Site, undisturbed: 
         site.wait_for(lambda was=lived: (site.generations(), site.chunks()) > was)  # type: ignore[misc]
         killed.tell(signal.SIGKILL)
         killed.end()
-    more_ranks_than_chunks = site.start("farm.chunk=5", launcher=("mpirun", "-n", "6"))
+    more_ranks_than_chunks = site.start("farm.chunk=10", launcher=("mpirun", "-n", "4"))
     assert more_ranks_than_chunks.end() == 0, more_ranks_than_chunks.said
     check_same(site.run, undisturbed)
 
