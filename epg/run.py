@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ class Checkpoint:
     """generations done"""
     tensors: dict[str, Tensor]
     totals: dict[str, float]
-    """what is counted over the whole run, and the best validation so far"""
+    """what is counted over the whole run, and the best validation so far, −∞ before the first"""
 
 
 class RunDirectory:
@@ -173,7 +174,8 @@ class RunDirectory:
             raise ValueError("its tensors are not those of this configuration")
         if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
             raise ValueError("holds numbers that are not finite")
-        return Checkpoint(manifest["generation"], tensors, manifest["totals"])
+        totals = {k: -math.inf if v is None else v for k, v in manifest["totals"].items()}
+        return Checkpoint(manifest["generation"], tensors, totals)
 
     def start_metrics(self, generation: int) -> None:
         """Drop the rows of metrics.csv from `generation` on: they are lived again."""
