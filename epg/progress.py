@@ -12,7 +12,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from epg.estimate import duration
-from epg.launch import ON_TERMINAL
+from epg.launch import ON_TERMINAL, launched_size
 
 
 class Progress:
@@ -25,7 +25,9 @@ class Progress:
         self._generation_steps = generation_steps
         self._steps = 0
         self._bar: Bar | None = None
-        console = Console(force_terminal=True if ON_TERMINAL in os.environ else None)
+        # a launcher may give its ranks a terminal of its own, whatever it writes to
+        told = ON_TERMINAL in os.environ if launched_size() > 1 else None
+        console = Console(force_terminal=told)
         if console.is_terminal:
             columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
             self._bar = Bar(*columns, console=console)

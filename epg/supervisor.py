@@ -115,11 +115,11 @@ def supervise(run: Path, ranks: int, arguments: Sequence[str], max_relaunches: i
             begun = True
             if state["state"] == "done" and _time(run / "DONE"):
                 return 0
-            if state["state"] == "saved":
-                return CODES.get(state["why"], 1)
+            if state["state"] == "saved" and state["why"] == "SIGUSR1":
+                return CODES[mpirun.told or "SIGUSR1"]
             if state["state"] == "failed":
                 return 1
-        if mpirun.told:  # it left no time to say so
+        if mpirun.told:  # else a SIGTERM is the launcher's, who lost a rank
             return CODES[mpirun.told]
         if not begun:  # refused, done before, or crashed at once
             false_starts += 1

@@ -143,7 +143,8 @@ def test_told_to_end_it_is_saved_and_goes_on(
     assert time.monotonic() - told < 5
     assert code in (ended, None), process.said
     assert "Traceback" not in process.said and "again in" not in process.said
-    assert site.state()["state"] == "saved" and site.state()["why"] == name
+    assert site.state()["state"] == "saved"
+    assert site.state()["why"] in (name, "SIGTERM")  # which Open MPI makes of SIGINT
     assert not (site.run / "lock").exists()
     again = site.start()
     assert again.end() == 0, again.said

@@ -32,7 +32,8 @@ def test_of_two_starts_at_once_one_is_refused(site: Site, undisturbed: Path) -> 
 
 @pytest.mark.soak
 def test_a_start_during_a_supervised_run_is_refused(site: Site, undisturbed: Path) -> None:
-    first = site.start("--ranks", "3", trouble={"TROUBLE_SECONDS": "0.3"})
+    slow = {"TROUBLE_SECONDS": "0.8"}  # longer than a start and two heartbeats
+    first = site.start("--ranks", "3", "farm.least_deadline=60", trouble=slow)
     site.wait_for(lambda: site.chunks() > 0)
     second = site.start("--ranks", "2")
     assert second.end() == 2 and "is at work on this run" in second.said
