@@ -6,6 +6,7 @@ Shape letters: S signs (+ and − in training; φ itself elsewhere), T MDPs per 
 from __future__ import annotations
 
 import math
+import resource
 import time
 import traceback
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ class Chunk:
     generation: int
     first: int
     count: int
+    updates: int | None = None
+    """U of its lifetimes, if not as configured"""
 
     @property
     def pairs(self) -> range:
@@ -74,6 +77,8 @@ class Returns:
     """episodes that left the finite"""
     seconds: float
     """core-seconds it took"""
+    megabytes: float = 0.0
+    """the most memory that its process has had; not journaled"""
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,9 @@ class Evaluator:
     def evaluate(self, center: Center, chunk: Chunk) -> Returns:
         """Live all lifetimes of a chunk."""
         started = time.perf_counter()
-        config, evolution = self.config, self.config.evolution
+        config, evolution, lifetime = self.config, self.config.evolution, self.config.lifetime
+        if chunk.updates is not None:
+            lifetime = lifetime.model_copy(update={"updates": chunk.updates})
         training = chunk.purpose == Purpose.TRAINING
         mdps_per_pair = evolution.mdps_per_pair if training else 1
         signs = 2 if training else 1
@@ -154,7 +161,7 @@ class Evaluator:
         phi = torch.from_numpy(candidates).to(config.device)
         loss_phi, policy = self.genome.split(phi.repeat_interleave(mdps_per_pair, dim=0))
         learned = TemporalConvLoss(
-            self.genome.architecture, loss_phi, config.lifetime.buffer, config.reference
+            self.genome.architecture, loss_phi, lifetime.buffer, config.reference
         )
         alpha = center.alpha if training else config.final_alpha
         owned = [mdps[i] for i in owner]
@@ -162,8 +169,8 @@ class Evaluator:
             self.task,
             owned,
             Fates(fates, owner, config.device),
-            Mixture([(1 - alpha, learned), (alpha, ppo_of(config.lifetime, config.reference))]),
-            config.lifetime,
+            Mixture([(1 - alpha, learned), (alpha, ppo_of(lifetime, config.reference))]),
+            lifetime,
             policy,
             config.reference,
             config.device,
@@ -180,4 +187,5 @@ class Evaluator:
             steps=lived.steps,
             exploded=lived.exploded,
             seconds=seconds,
+            megabytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )

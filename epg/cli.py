@@ -43,6 +43,9 @@ def train(
     max_relaunches: Annotated[
         int, typer.Option(min=0, help="--ranks: crashes in a row without a finished chunk.")
     ] = 10,
+    launcher: Annotated[
+        str, typer.Option(help='--ranks: what starts them; "srun --mpi=pmi2" inside a SLURM job.')
+    ] = "mpirun",
 ) -> None:
     """Evolve a loss; the same command again goes on where it stopped.
 
@@ -52,7 +55,7 @@ def train(
     if ranks is not None and launched_size() == 1:
         from epg.supervisor import supervise
 
-        raise typer.Exit(supervise(run, ranks, sys.argv[1:], max_relaunches))
+        raise typer.Exit(supervise(run, ranks, sys.argv[1:], max_relaunches, launcher))
     from epg.farm.worker import failing_together
 
     with failing_together():
@@ -60,6 +63,90 @@ def train(
         from epg.training import train as run_training
 
         run_training(load(config, overrides or []), run, start_from)
+
+
+@app.command()
+def submit(
+    config: Annotated[Path, typer.Argument(help="YAML file with the settings of the run.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[key.sub=value]...", help="Settings to change.")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Run directory, with --seeds the folder of theirs; runs/NAME-OF-CONFIG."),
+    ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", help="A saved loss to start from.")
+    ] = None,
+    tasks: Annotated[
+        int | None, typer.Option(help="Ranks; a master and a worker for each chunk if left out.")
+    ] = None,
+    nodes: Annotated[str | None, typer.Option(help="As sbatch's.")] = None,
+    cpus: Annotated[
+        int | None, typer.Option(min=1, help="Of each rank; `threads` if left out.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="Of each node.")] = None,
+    time: Annotated[str | None, typer.Option(help="Limit, as sbatch's: 24:00:00.")] = None,
+    partition: Annotated[str | None, typer.Option(help="As sbatch's.")] = None,
+    account: Annotated[str | None, typer.Option(help="As sbatch's.")] = None,
+    constraint: Annotated[str | None, typer.Option(help="As sbatch's: one type of node.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the job; the run's if left out.")] = None,
+    sbatch: Annotated[
+        list[str] | None, typer.Option(help="Any other option of sbatch: --sbatch=--qos=long.")
+    ] = None,
+    setup: Annotated[
+        list[str] | None, typer.Option(help='A line of shell: --setup "module load mpich".')
+    ] = None,
+    launcher: Annotated[str, typer.Option(help='mpirun, or such as "srun --mpi=pmi2".')] = "mpirun",
+    seeds: Annotated[str | None, typer.Option(help="A job array: 0-9, 1,5,7, 0-99%4.")] = None,
+    max_requeues: Annotated[
+        int, typer.Option(min=0, help="So often a job goes back into the queue to go on.")
+    ] = 100,
+    print_: Annotated[
+        bool, typer.Option("--print", help="Show the script, submit nothing.")
+    ] = False,
+) -> None:
+    """Queue a run on a SLURM cluster, after a look at what the queue would find too late.
+
+    Example: epg submit configs/random-hopper.yaml --tasks 65 --time 24:00:00 --partition cpu
+    """
+    from epg import slurm
+
+    options = {
+        "job-name": name, "nodes": nodes, "ntasks": tasks, "cpus-per-task": cpus,
+        "gpus-per-node": gpus, "time": time, "partition": partition, "account": account,
+        "constraint": constraint,
+    }  # fmt: skip
+    job = slurm.Job(
+        config=config,
+        overrides=overrides or [],
+        run=run or Path("runs") / config.stem,
+        start_from=start_from,
+        launcher=launcher,
+        setup=setup or [],
+        seeds=seeds,
+        max_requeues=max_requeues,
+        directives={name: str(value) for name, value in options.items() if value is not None}
+        | dict(slurm.parse_directive(text) for text in sbatch or []),
+    )
+    slurm.submit(job, sys.argv[1:], print_)
+
+
+@app.command()
+def status(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders of them.")],
+    json_: Json = False,
+) -> None:
+    """Where runs are: generation, fitness, time left, last sign of life, job.
+
+    Example: epg status runs/*
+    """
+    from epg.status import look, table
+
+    found = look(runs)
+    print(table(found))
+    if json_:
+        print(json.dumps({"runs": [asdict(status) for status in found]}))
 
 
 @app.command()
@@ -186,11 +273,11 @@ def bench(
         if workers % PLAYERS:
             raise UserError(f"--workers: found {workers}, allowed: a multiple of {PLAYERS}")
         if launched_size() == 1:
-            from epg.supervisor import Mpirun
+            from epg.supervisor import Launcher
 
-            mpirun = Mpirun()
-            mpirun.start(1 + PLAYERS, sys.argv[1:])
-            raise typer.Exit(mpirun.wait() or 0)
+            launcher = Launcher()
+            launcher.start(1 + PLAYERS, sys.argv[1:])
+            raise typer.Exit(launcher.wait() or 0)
         found = run(Load(workers, pairs, seconds, generations))
         if found is not None:
             print(found.table())

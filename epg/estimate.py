@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import resource
 from dataclasses import dataclass
 
-from epg.chunk import Center, Chunk, Evaluator, Failure
+from epg.chunk import Center, Chunk, Evaluator, Failure, Returns
+from epg.farm import Farm
 from epg.log import logger
 from epg.seeds import Purpose
 
@@ -25,43 +25,44 @@ class Estimate:
     worker_megabytes: float
     chunk_seconds: float
 
-    def show(self) -> None:
-        """Print it, on one line."""
-        print(
+    def line(self) -> str:
+        """For people."""
+        return (
             f"to do: {self.generations} generations, {self.steps:,} environment steps, about "
             f"{duration(self.seconds)} on {self.workers} worker{'s' * (self.workers > 1)} with "
-            f"{self.worker_megabytes:,.0f} MB each",
-            flush=True,
+            f"{self.worker_megabytes:,.0f} MB each"
         )
 
 
-def estimate(evaluator: Evaluator, workers: int, generation: int) -> Estimate | None:
-    """Time a few updates of one chunk, then multiply. None, with a word of why, if that fails."""
+class TrialError(Exception):
+    """The trial failed; one line says why."""
+
+
+def estimate(farm: Farm, workers: int, evaluator: Evaluator, generation: int) -> Estimate:
+    """Time a few updates of one chunk on a farm, then multiply. Raises `TrialError`.
+
+    workers: that the run has; generation: how many are done.
+    """
     config = evaluator.config
     evolution, lifetime, validation = config.evolution, config.lifetime, config.validation
     pairs = min(config.farm.chunk, evolution.pairs)
-    chunk = Chunk(Purpose.ESTIMATE, 0, 0, 2 * pairs * evolution.mdps_per_pair)
+    count = 2 * pairs * evolution.mdps_per_pair
     phi = evaluator.genome.draw(config.seed, zero_output=False).numpy()
     center = Center(0, phi, evolution.sigma.at(0), config.alpha.at(0))
 
-    def time_chunk(updates: int) -> float | None:
-        short = lifetime.model_copy(update={"updates": updates})
-        probe = Evaluator(config.model_copy(update={"lifetime": short}))
-        outcome = probe.attempt(center, chunk, config.farm.least_deadline)
+    def try_chunk(updates: int) -> Returns:
+        chunk = Chunk(Purpose.ESTIMATE, 0, 0, count, updates)
+        limit = config.farm.least_deadline
+        [outcome] = [o for came in farm.evaluate(center, [chunk], limit) for o in came]
         if isinstance(outcome, Failure):
             logger.error("%s failed: %s", chunk, outcome.why)
-            last = outcome.why.strip().splitlines()[-1]
-            print(f"no estimate of the run's cost, its trial failed: {last}", flush=True)
-            return None
-        return outcome.seconds / config.threads
+            raise TrialError(outcome.why.strip().splitlines()[-1])
+        return outcome
 
-    if time_chunk(1) is None:  # the first is slow
-        return None
-    one, more = time_chunk(1), time_chunk(1 + PROBE_UPDATES)
-    if one is None or more is None:
-        return None
-    per_update = max(0.0, more - one) / PROBE_UPDATES
-    seconds_per_chunk = one + per_update * (lifetime.updates - 1)
+    try_chunk(1)  # the first is slow
+    one, more = try_chunk(1), try_chunk(1 + PROBE_UPDATES)
+    per_update = max(0.0, more.seconds - one.seconds) / PROBE_UPDATES
+    seconds_per_chunk = (one.seconds + per_update * (lifetime.updates - 1)) / config.threads
 
     left = evolution.generations - generation
     chunks = math.ceil(evolution.pairs / pairs)
@@ -75,7 +76,7 @@ def estimate(evaluator: Evaluator, workers: int, generation: int) -> Estimate | 
         steps=(training_lifetimes + validations * validation.lifetimes) * lifetime.steps,
         seconds=rounds * seconds_per_chunk,
         workers=workers,
-        worker_megabytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        worker_megabytes=more.megabytes,
         chunk_seconds=seconds_per_chunk,
     )
 

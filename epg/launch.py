@@ -35,6 +35,12 @@ def launched_rank() -> int:
     return _number("SLURM_PROCID", 0) if launched_size() > 1 else 0
 
 
+def this_job() -> str:
+    """SLURM's number of the job that this process is part of, 12 or in an array 12_3, or none."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
+
+
 def find_mpirun() -> str:
     """The environment's own, which fits its MPI library, or else the one that the shell finds."""
     beside = Path(sys.executable).with_name("mpirun")

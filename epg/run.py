@@ -23,7 +23,7 @@ from epg.config import Config, parse_yaml, validate
 from epg.errors import UserError
 from epg.farm.journal import Journal
 from epg.files import append_durably, remove_unfinished, seal, unseal, write_durably
-from epg.launch import LAUNCH
+from epg.launch import LAUNCH, this_job
 from epg.lock import Lock
 
 METRICS = (
@@ -33,6 +33,9 @@ METRICS = (
     "core_seconds", "steps_per_second",
 )  # fmt: skip
 """The columns of metrics.csv; docs/metrics.md says what each is."""
+
+SUBMITTED_SCRIPT, SUBMISSION, JOB_LOGS = "job.sh", "job.json", "slurm-*.out"
+"""What `epg submit` and SLURM leave in a run directory, maybe before the run begins."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,9 @@ class RunDirectory:
         running; saved, on request; done; failed, for good; crashed, to be tried again. A crash that
         left no time for that leaves running.
         """
-        launch = os.environ.get(LAUNCH, "")
-        text = json.dumps({"state": state, "generation": generation, "why": why, "launch": launch})
-        write_durably(self.path / "state.json", (text + "\n").encode())
+        entry = {"state": state, "generation": generation, "why": why,
+                 "launch": os.environ.get(LAUNCH, ""), "job": this_job()}  # fmt: skip
+        write_durably(self.path / "state.json", (json.dumps(entry) + "\n").encode())
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then let the oldest go. The manifest makes it count."""
@@ -215,8 +218,9 @@ def read_config(run: Path) -> Config:
 
 
 def _is_unborn(file: Path) -> bool:
-    """Whether it was left by a start that was killed before it wrote the first file."""
-    return file.name == "lock" or file.match(".lock.*") or file.match(".*.new")
+    """Whether it comes from a start that wrote no file of a run yet, or from its submission."""
+    forms = ("lock", ".lock.*", ".*.new", SUBMITTED_SCRIPT, SUBMISSION, JOB_LOGS)
+    return any(file.match(form) for form in forms)
 
 
 def _plain(value: float | None) -> str:

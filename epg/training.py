@@ -19,7 +19,7 @@ from epg.chunk import Center, Evaluator
 from epg.config import Config
 from epg.config import load as load_config
 from epg.errors import INTERRUPTIONS, ForeseenError, Interruption, RunError, UserError
-from epg.estimate import estimate
+from epg.estimate import TrialError, estimate
 from epg.evolution.shaping import SHAPINGS, pair_difference
 from epg.farm import Farm, mpi, worker
 from epg.farm.member import Member
@@ -57,12 +57,13 @@ def train(
     config = with_scales(load_config(config) if isinstance(config, str | Path) else config)
     name = name or tasks.file_name(config.task)
     run = Path("runs") / name if run is None else Path(run)
-    _check_device(config.device)
+    if launched_size() == 1 or launched_rank() != mpi.MASTER:  # the master needs no GPU
+        _check_device(config.device)
     evaluator = Evaluator(config)
     if launched_size() == 1:
         _evolve(evaluator, SerialFarm(evaluator), run, start_from)
     elif launched_rank() == mpi.MASTER:
-        world = mpi.connect()
+        world, _ = mpi.connect()
         with mpi.abort_on_error(world), mpi.MpiFarm(world) as farm:
             farm.meet(Member.of(config, mpi.MASTER))
             _evolve(evaluator, farm, run, start_from)
@@ -173,7 +174,7 @@ class Training:
         """Log where each rank sits; warn of processors that may round differently."""
         members = self.farm.members
         for member in members:
-            logger.info("rank %d is on %s: %s", member.rank, member.host, member.cpu)
+            logger.info("%s", member)
         cpus = sorted({member.cpu for member in members})
         if len(cpus) > 1:
             print(
@@ -186,11 +187,14 @@ class Training:
         """All generations that are missing."""
         directory, total = self.directory, self.config.evolution.generations
         directory.start_metrics(self.generation)
-        cost = estimate(self.evaluator, self.farm.workers, self.generation)
-        if cost is not None:
+        try:
+            cost = estimate(self.farm, self.farm.workers, self.evaluator, self.generation)
+        except TrialError as error:
+            print(f"no estimate of the run's cost, its trial failed: {error}", flush=True)
+        else:
             self.gatherer.typical_seconds = cost.chunk_seconds
             if self.generation < total:
-                cost.show()
+                print(cost.line(), flush=True)
         with (
             Events(directory.path, self.generation) as events,
             Progress(total, self.generation, self._generation_steps()) as progress,

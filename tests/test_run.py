@@ -56,7 +56,7 @@ def test_a_finished_run_has_it_all(finished: Path, tiny: Path) -> None:
     }  # fmt: skip
     assert read_config(finished) == load(tiny)
     state = json.loads((finished / "state.json").read_text())
-    assert state == {"state": "done", "generation": 3, "why": "", "launch": ""}
+    assert state == {"state": "done", "generation": 3, "why": "", "launch": "", "job": ""}
     assert json.loads((finished / "DONE").read_text())["generations"] == 3
     kept = sorted(path.name for path in (finished / "checkpoint").iterdir())
     assert kept == [f"0000000{g}.{end}" for g in (1, 2, 3) for end in ("json", "safetensors")]

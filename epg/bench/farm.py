@@ -125,7 +125,7 @@ class TimedTraining(Training):
 def run(load: Load) -> Found | None:
     """The master's findings; None on the ranks that play. To be started by mpirun."""
     evaluator = Evaluator(load.config())
-    world = connect()
+    world, _ = connect()
     with abort_on_error(world):
         me = Member.of(evaluator.config, world.rank)
         if world.rank != MASTER:

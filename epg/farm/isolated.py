@@ -10,6 +10,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from epg.chunk import Center, Chunk, Evaluator, Failure, Outcome
+from epg.farm.gpu import use_only
 from epg.signals import ENDS, die_with_parent, forget_requests
 
 OWN_FAULTS = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL, -signal.SIGABRT,
@@ -32,6 +33,8 @@ class IsolatedEvaluator:
         """log: opens the log in the new process, once there is work for it."""
         self._evaluator = evaluator
         self._log = log
+        self.gpu: str | None = None
+        """what the process is to use, known when MPI is up"""
         self._center: Center | None = None
         self._start()
 
@@ -50,7 +53,7 @@ class IsolatedEvaluator:
         self._center, self._chunk = newer or self._center, chunk
         known = self._told is self._center
         with suppress(BrokenPipeError):  # `outcome` finds out why
-            self._pipe.send((None if known else self._center, chunk))
+            self._pipe.send((None if known else self._center, chunk, self.gpu))
         self._told = self._center
 
     def outcome(self, seconds: float) -> Outcome | None:
@@ -101,11 +104,13 @@ def _serve(
     known: Center | None = None
     while True:
         try:
-            newer, chunk = pipe.recv()
+            newer, chunk, gpu = pipe.recv()
         except EOFError:
             return
         if known is None:
             open_log()
+            if gpu is not None:
+                use_only(gpu)
         known = newer or known
         assert known is not None
         pipe.send(evaluator.attempt(known, chunk))

@@ -22,11 +22,17 @@ class Member:
     """of the package"""
     settings: str
     """the configuration, as YAML"""
+    gpu: str | None = None
+    """its own, as CUDA calls it"""
 
     @staticmethod
-    def of(config: Config, rank: int) -> Member:
+    def of(config: Config, rank: int, gpu: str | None = None) -> Member:
         """This process."""
-        return Member(rank, platform.node(), cpu_model(), epg.__version__, config.yaml())
+        return Member(rank, platform.node(), cpu_model(), epg.__version__, config.yaml(), gpu)
+
+    def __str__(self) -> str:
+        gpu = "" if self.gpu is None else f", GPU {self.gpu}"
+        return f"rank {self.rank} is on {self.host}: {self.cpu}{gpu}"
 
     def refuse_unless_like(self, master: Member) -> None:
         """Raise `UserError` if it would compute something else than the master expects."""

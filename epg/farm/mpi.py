@@ -47,8 +47,11 @@ class BrokenJobError(Exception):
     """The job cannot go on, but started again it can; one line says why."""
 
 
-def connect() -> MPI.Intracomm:
-    """MPI's world. Refuses the silent singletons that the wrong launcher starts."""
+def connect() -> tuple[MPI.Intracomm, int]:
+    """MPI's world, and which of its node's workers this rank is: 0, 1, …; −1 is the master.
+
+    Refuses the silent singletons that the wrong launcher starts.
+    """
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "suspicious MPI execution environment")
@@ -63,16 +66,19 @@ def connect() -> MPI.Intracomm:
     if world.size != launched_size():
         library = MPI.Get_library_version().split("\n")[0].split(",")[0].strip()
         raise UserError(
-            f"the launcher started {launched_size()} ranks, but MPI sees {world.size}: mpirun and "
-            f"the MPI library in use ({library}) do not belong together"
+            f"the launcher started {launched_size()} ranks, but MPI sees {world.size}: mpirun "
+            f"and the MPI library in use ({library}) do not belong together (srun needs --mpi=pmi2 "
+            "for MPICH, --mpi=pmix for Open MPI)"
         )
     if world.rank != launched_rank():
         raise UserError(
             f"the launcher says rank {launched_rank()}, MPI says {world.rank}: one launcher was "
             "started inside another; start this one outside of it"
         )
+    node = world.Split_type(MPI.COMM_TYPE_SHARED)
+    masters = MPI.Group.Translate_ranks(world.group, [MASTER], node.group)[0] != MPI.UNDEFINED
     hear_again()
-    return world
+    return world, node.rank - masters
 
 
 @contextmanager

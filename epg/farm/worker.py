@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from epg.chunk import Center, Chunk, Evaluator
 from epg.errors import INTERRUPTIONS, ForeseenError
+from epg.farm.gpu import gpu_of
 from epg.farm.isolated import IsolatedEvaluator, KilledError
 from epg.farm.member import Member
 from epg.farm.mpi import (
@@ -48,9 +49,10 @@ def work(evaluator: Evaluator, log: Path) -> None:
     rank = launched_rank()
     isolated = IsolatedEvaluator(evaluator, lambda: open_log(log, rank))
     try:
-        world = connect()
+        world, seat = connect()
+        isolated.gpu = gpu_of(seat, evaluator.config.device)
         with abort_on_error(world), ignoring_signals():
-            world.send(Member.of(evaluator.config, world.rank), MASTER)
+            world.send(Member.of(evaluator.config, world.rank, isolated.gpu), MASTER)
             try:
                 order = receive(world)
                 if order is not None:
@@ -103,7 +105,7 @@ def failing_together() -> Iterator[None]:
     except BaseException as error:
         if launched_size() == 1 or "mpi4py.MPI" in sys.modules:
             raise
-        world = connect()
+        world, _ = connect()
         with abort_on_error(world):
             if world.rank == MASTER:
                 with MpiFarm(world):

@@ -20,7 +20,7 @@ SAID = {
     "abort": "its process died of SIGABRT",
     "exit": "SystemExit: 0",
     "hard exit": "its process ended with exit code 0",
-    "sleep deaf": "took longer than 1 s",
+    "sleep deaf": "took longer than ",
 }
 """What is said of each kind."""
 MANY = ("evolution.pairs=60", "evolution.generations=1")

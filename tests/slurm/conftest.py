@@ -1,0 +1,49 @@
+"""A real SLURM of one node, started for the tests; needs root, slurm-wlm and munge."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slurm.site import Login
+
+FOLDER = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """SLURM's commands talk to a cluster of our own."""
+    missing = [
+        name for name in ("sbatch", "slurmctld", "slurmd", "munged") if not shutil.which(name)
+    ]
+    if os.getuid() != 0:
+        missing.append("root")
+    if missing:
+        why = f"SLURM cannot be started here: {', '.join(missing)} missing"
+        if os.environ.get("EPG_TESTS_NEED_SLURM"):
+            pytest.fail(why)
+        pytest.skip(why)
+    folder = tempfile.mkdtemp(prefix="slurm-")  # its sockets must have short names
+    started = subprocess.run([FOLDER / "start.sh", folder], capture_output=True, text=True)
+    assert started.returncode == 0, started
+    before = os.environ.get("SLURM_CONF")
+    os.environ["SLURM_CONF"] = f"{folder}/slurm.conf"
+    yield
+    subprocess.run([FOLDER / "stop.sh", folder], check=True)
+    os.environ.pop("SLURM_CONF")
+    if before is not None:
+        os.environ["SLURM_CONF"] = before
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def login(cluster: None, tmp_path: Path) -> Iterator[Login]:
+    login = Login(tmp_path)
+    yield login
+    login.close()
