@@ -191,7 +191,11 @@ class Config(Settings):
         description="the task distribution; `epg tasks` lists them: NAME, "
         "{name: NAME, parameter: number or [low, high]}, or a list of these, a mixture"
     )
-    device: str = Field("cpu", description="torch device of the agents: cpu, cuda, cuda:1")
+    device: str = Field(
+        "cpu",
+        description="torch device of the agents: cpu; cuda, the GPUs of a node for its workers in "
+        "turn; cuda:1, the second GPU for all",
+    )
     threads: PositiveInt = Field(1, description="torch threads of each process")
     reference: bool = Field(
         False, description="behave as the released EPG code does, defects included"

@@ -27,13 +27,14 @@ from epg.estimate import TrialError, duration, estimate
 from epg.farm.serial import SerialFarm
 from epg.files import write_durably
 from epg.run import SUBMISSION, SUBMITTED_SCRIPT, RunDirectory
+from epg.supervisor import parse_launcher
 from epg.training import digest, starting_phi
 from epg.tuned import with_scales
 
 SEEDS = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 """A part of an array: 7, 0-9, or every third of 0-9:3."""
 DIRECTIVE = re.compile(r"#SBATCH --([a-z-]+)(=.*)?")
-EXCLUSIVE = ("mem", "mem-per-cpu", "mem-per-gpu")
+MEMORY = ("mem", "mem-per-cpu", "mem-per-gpu")
 GPUS = ("gpus", "gpus-per-node", "gpus-per-task", "gres")
 
 
@@ -66,8 +67,11 @@ class Job:
 
     @property
     def tasks(self) -> int:
-        """Ranks of a run."""
-        return int(self.directives["ntasks"])
+        """Ranks of a run. Raises `UserError`."""
+        text = self.directives["ntasks"]
+        if not text.isdecimal() or int(text) < 2:
+            raise UserError(f"--tasks: found {text}, needed are a master and a worker at least")
+        return int(text)
 
 
 def numbers(seeds: str) -> list[int]:
@@ -112,7 +116,7 @@ def script(job: Job, arguments: Sequence[str]) -> str:
         "max_requeues": str(job.max_requeues),
     }
     setup = [*job.setup, f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"']
-    title = f"# Written by: {shlex.join(['epg', *arguments])}"
+    title = "# Written by: " + " ".join(shlex.join(["epg", *arguments]).split())
     template = (templates() / f"{kind}.sh").read_text()
     return render(template, title, {"output": log} | directives, variables, setup)
 
@@ -128,7 +132,10 @@ def render(
     head, rest = template.split("\n\n", 1)
     lines = [head.splitlines()[0], title, ""]
     left = dict(directives)
-    dropped = [n for n in EXCLUSIVE if n not in left] if set(EXCLUSIVE) & set(left) else []
+    dropped = [
+        name for one_of in (MEMORY, GPUS) if set(one_of) & set(left) for name in one_of
+        if name not in left
+    ]  # fmt: skip
     last_directive = 0
     in_setup = False
     for line in rest.splitlines():
@@ -174,11 +181,9 @@ def submit(job: Job, arguments: Sequence[str], show: bool) -> None:
     _, overrides = next(job.runs)
     if job.seeds and any(text.startswith("seed=") for text in job.overrides):
         raise UserError(f"--seeds: found {job.seeds} and an override of seed; give one of them")
-    if not shlex.split(job.launcher):
-        raise UserError("--launcher: found nothing, expected mpirun, srun or the like")
     config = load(job.config, overrides)
     chunks = math.ceil(config.evolution.pairs / config.farm.chunk)
-    usual = {"job-name": job.run.name, "ntasks": str(1 + chunks),
+    usual = {"job-name": job.run.resolve().name, "ntasks": str(1 + chunks),
              "cpus-per-task": str(config.threads)}  # fmt: skip
     job = replace(job, directives={**usual, **job.directives})
     if not show:
@@ -210,8 +215,7 @@ def check_queue(job: Job) -> None:
 
 def check(job: Job, config: Config) -> None:
     """Raise `UserError` for what would fail in the queue."""
-    if job.tasks < 2:
-        raise UserError(f"--tasks: found {job.tasks}, needed are a master and a worker at least")
+    parse_launcher(job.launcher)
     gpus = [name for name in GPUS if name in job.directives]
     if config.device != "cpu" and not gpus:
         raise UserError(f"device: found {config.device}, but the job has no GPU; give it --gpus N")

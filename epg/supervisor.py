@@ -47,9 +47,7 @@ class Launcher:
 
     def __init__(self, command: str = MPIRUN) -> None:
         """command: as in a shell, without the number of ranks."""
-        self._command = shlex.split(command)
-        if not self._command:
-            raise UserError("--launcher: found nothing, expected mpirun, srun or the like")
+        self._command = parse_launcher(command)
         self.told: str | None = None
         """the first signal that came"""
         self.launch = ""
@@ -107,6 +105,17 @@ class Launcher:
         if self._process is not None and self._process.poll() is None:
             ends = number == signal.SIGHUP or (number == signal.SIGINT and "srun" in self._command)
             self._process.send_signal(signal.SIGTERM if ends else number)
+
+
+def parse_launcher(command: str) -> list[str]:
+    """Its words. Raises `UserError`."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UserError(f"--launcher: found {command!r}: {error}") from None
+    if not words:
+        raise UserError("--launcher: found nothing, expected mpirun, srun or the like")
+    return words
 
 
 def supervise(

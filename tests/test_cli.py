@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import epg as package
 
 Run = Callable[..., object]
-COMMANDS = ("train", "evaluate", "tune", "tasks", "bench")
+COMMANDS = ("train", "submit", "status", "evaluate", "tune", "tasks", "bench", "doctor")
 
 
 def refused(said: object, *told: str) -> None:

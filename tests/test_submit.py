@@ -38,6 +38,8 @@ def folder(tiny: Path, tmp_path: Path) -> Path:
         (("--run", "config.yaml"), "config.yaml: a file, expected a run directory"),
         (("--from", "nix.safetensors"), "nix.safetensors"),
         (("--launcher", ""), "--launcher: found nothing"),
+        (("--launcher", "srun '"), "--launcher: found"),
+        (("--sbatch=--ntasks=many",), "--tasks: found many"),
     ],
 )
 def test_mistakes_are_one_line(epg: Run, folder: Path, more: tuple[str, ...], told: str) -> None:
@@ -90,6 +92,8 @@ def test_an_array_has_a_directory_and_a_seed_for_each(epg: Run, folder: Path) ->
 def test_gpus(epg: Run, folder: Path) -> None:
     said = epg(*SUBMIT, "--print", "--gpus", "4", "device=cuda", folder=folder)
     assert "#SBATCH --gpus-per-node=4\n" in said.out and "arguments=(device=cuda)\n" in said.out
+    said = epg(*SUBMIT, "--print", "--sbatch=--gres=gpu:a100:4", "device=cuda", folder=folder)
+    assert "#SBATCH --gres=gpu:a100:4\n" in said.out and "gpus-per-node" not in said.out
 
 
 def test_numbers() -> None:

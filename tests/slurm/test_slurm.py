@@ -201,10 +201,14 @@ def test_a_template_edited_by_hand(login: Login, twin: Path) -> None:
     check_same(login.run, twin)
 
 
-def test_slurms_own_words_for_what_it_refuses(login: Login) -> None:
+def test_nothing_is_queued_that_cannot_run(login: Login) -> None:
     said = login.epg(
         "submit", "config.yaml", "--run", "runs/one", "--tasks", "3", "--partition", "nope"
     )
     assert said.returncode == 2 and said.stderr.count("\n") == 1, said
     assert "epg: sbatch: invalid partition specified: nope" in said.stderr
     assert not (login.folder / "runs").exists()
+    said = login.epg("submit", "config.yaml", "--run", "/proc/runs/one", "--tasks", "3")
+    assert said.returncode == 2 and said.stderr.count("\n") == 1, said
+    assert "/proc/runs/one: cannot be written" in said.stderr
+    assert login.type("squeue", "--noheader").stdout == ""
