@@ -34,7 +34,7 @@ METRICS = (
 )  # fmt: skip
 """The columns of metrics.csv; docs/metrics.md says what each is."""
 
-SUBMITTED_SCRIPT, SUBMISSION, JOB_LOGS = "job.sh", "job.json", "slurm-*.out"
+SUBMITTED_SCRIPT, SUBMISSION, JOB_LOGS = "job.sh", "job.json", ("*.out", "*.err")
 """What `epg submit` and SLURM leave in a run directory, maybe before the run begins."""
 
 
@@ -219,7 +219,7 @@ def read_config(run: Path) -> Config:
 
 def _is_unborn(file: Path) -> bool:
     """Whether it comes from a start that wrote no file of a run yet, or from its submission."""
-    forms = ("lock", ".lock.*", ".*.new", SUBMITTED_SCRIPT, SUBMISSION, JOB_LOGS)
+    forms = ("lock", ".lock.*", ".*.new", SUBMITTED_SCRIPT, SUBMISSION, *JOB_LOGS)
     return any(file.match(form) for form in forms)
 
 

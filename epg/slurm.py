@@ -22,7 +22,7 @@ import epg
 from epg import tasks
 from epg.chunk import Evaluator
 from epg.config import Config, load
-from epg.errors import UserError
+from epg.errors import RunError, UserError
 from epg.estimate import TrialError, duration, estimate
 from epg.farm.serial import SerialFarm
 from epg.files import write_durably
@@ -34,6 +34,15 @@ from epg.tuned import with_scales
 SEEDS = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 """A part of an array: 7, 0-9, or every third of 0-9:3."""
 DIRECTIVE = re.compile(r"#SBATCH --([a-z-]+)(=.*)?")
+OURS = {
+    "array": "--seeds",
+    "wrap": "a script of your own",
+    "chdir": "another folder to submit from",
+}
+"""Options of sbatch that would break the script, and what to use instead."""
+MOST_SEEDS = 100_000
+WARNING_SECONDS = 180.0
+"""SLURM's notice comes so long before the time limit, at the earliest."""
 MEMORY = ("mem", "mem-per-cpu", "mem-per-gpu")
 GPUS = ("gpus", "gpus-per-node", "gpus-per-task", "gres")
 
@@ -80,7 +89,8 @@ def numbers(seeds: str) -> list[int]:
     for part in seeds.partition("%")[0].split(","):
         bounds = SEEDS.fullmatch(part)
         first, last, step = (int(n or 0) for n in bounds.groups()) if bounds else (0, 0, 0)
-        if not bounds or (bounds[2] and last < first) or (bounds[3] and not step):
+        wrong = not bounds or (bounds[2] and last < first) or (bounds[3] and not step)
+        if wrong or last - first > MOST_SEEDS:
             raise UserError(f"--seeds: found {seeds!r}, expected such as 0-9, 1,5,7 or 0-99%4")
         found += range(first, max(first, last) + 1, step or 1)
     return found
@@ -93,8 +103,11 @@ def templates() -> Path:
     return (inside if inside.is_dir() else package.parent / "mpi_launch") / "slurm"
 
 
-def script(job: Job, arguments: Sequence[str]) -> str:
-    """The batch script; `arguments` are those of the command that asked for it."""
+def script(job: Job, arguments: Sequence[str], log_in_run: bool) -> str:
+    """The batch script; `arguments` are those of the command that asked for it.
+
+    log_in_run: the folder `job.run` will be there, which SLURM does not make.
+    """
     gpus = any(name in job.directives for name in GPUS)
     kind = "array" if job.seeds else "gpu" if gpus else "cpu"
     seed = "$SLURM_ARRAY_TASK_ID"
@@ -118,7 +131,9 @@ def script(job: Job, arguments: Sequence[str]) -> str:
     setup = [*job.setup, f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"']
     title = "# Written by: " + " ".join(shlex.join(["epg", *arguments]).split())
     template = (templates() / f"{kind}.sh").read_text()
-    return render(template, title, {"output": log} | directives, variables, setup)
+    if log_in_run:
+        directives = {"output": log, **directives}
+    return render(template, title, directives, variables, setup)
 
 
 def render(
@@ -170,7 +185,22 @@ def parse_directive(text: str) -> tuple[str, str]:
     found = re.fullmatch(r"(?:#SBATCH\s+)?--([a-z][a-z-]*)(?:[=\s]\s*(.+))?", text.strip())
     if not found:
         raise UserError(f"--sbatch: found {text!r}, expected such as --qos=long")
+    if found[1] in OURS:
+        raise UserError(f"--sbatch: found --{found[1]}; use {OURS[found[1]]} instead")
     return found[1], (found[2] or "").strip()
+
+
+def seconds_of(limit: str) -> float | None:
+    """A time limit as sbatch writes it: 30, 30:00, 12:00:00, 2-12, 2-12:00:00; None if none."""
+    days, dash, rest = limit.rpartition("-")
+    parts = rest.split(":")
+    if not all(part.isdecimal() for part in [*parts, days or "0"]) or len(parts) > 3:
+        return None
+    hours = [int(part) for part in parts]
+    if not dash and len(parts) < 3:  # minutes, or minutes and seconds
+        hours = [0, *hours]
+    hours += [0] * (3 - len(hours))
+    return int(days or 0) * 86400.0 + hours[0] * 3600 + hours[1] * 60 + hours[2]
 
 
 def submit(job: Job, arguments: Sequence[str], show: bool) -> None:
@@ -186,13 +216,16 @@ def submit(job: Job, arguments: Sequence[str], show: bool) -> None:
     usual = {"job-name": job.run.resolve().name, "ntasks": str(1 + chunks),
              "cpus-per-task": str(config.threads)}  # fmt: skip
     job = replace(job, directives={**usual, **job.directives})
+    words = sys.stderr if show else sys.stdout
     if not show:
         check_queue(job)
-    check(job, config)
-    words = sys.stderr if show else sys.stdout
+    try:
+        check(job, config)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
     for line in plan(job, config, chunks):
         print(line, file=words, flush=True)
-    text = script(job, arguments)
+    text = script(job, arguments, log_in_run=not show)
     if show:
         print(text, end="")
         return
@@ -225,9 +258,12 @@ def check(job: Job, config: Config) -> None:
             "add device=cuda"
         )
     tasks.make(config.task)
-    if job.start_from is not None:
+    if job.start_from is not None or config.start_from is not None:
         starting_phi(Evaluator(with_scales(config)), job.start_from)
+    if job.start_from is not None:
         config = config.model_copy(update={"start_from": digest(job.start_from)})
+    if job.seeds and (job.run / "config.yaml").exists():
+        raise UserError(f"{job.run}: holds a run by itself; name another --run for the seeds")
     runs = list(job.runs)
     seeds = numbers(job.seeds) if job.seeds else [config.seed]
     configs = [with_scales(config.model_copy(update={"seed": seed})) for seed in seeds]
@@ -248,8 +284,9 @@ def plan(job: Job, config: Config, chunks: int) -> Iterator[str]:
         f"{runs}{workers} workers and a master; a generation has {chunks} chunks, "
         f"{each} for each worker" + f" ({workers - chunks} workers have none)" * (workers > chunks)
     )
-    if config.device != "cpu" and torch.cuda.device_count() == 0:
-        yield "no estimate of the time: no GPU on this machine"
+    kind, _, gpu = config.device.partition(":")
+    if kind == "cuda" and int(gpu or 0) >= torch.cuda.device_count():
+        yield "no estimate of the time: no such GPU on this machine"
         return
     evaluator = Evaluator(with_scales(config))
     try:
@@ -258,6 +295,13 @@ def plan(job: Job, config: Config, chunks: int) -> Iterator[str]:
         raise UserError(f"{job.config}: a trial on this machine failed: {error}") from None
     yield f"a generation takes about {duration(each * cost.chunk_seconds)}, as timed here"
     yield cost.line()
+    limit = seconds_of(job.directives.get("time", ""))
+    if limit is not None and cost.chunk_seconds > limit - WARNING_SECONDS:
+        yield (
+            f"warning: a chunk takes {duration(cost.chunk_seconds)}, the job is told to end after "
+            f"{duration(max(0.0, limit - WARNING_SECONDS))}: none may ever be finished; a smaller "
+            "farm.chunk or a longer --time mends it"
+        )
 
 
 def queue(job: Job, text: str) -> str:
@@ -273,9 +317,13 @@ def queue(job: Job, text: str) -> str:
         words = [line.removeprefix("sbatch: error: ") for line in said.stderr.splitlines()]
         raise UserError(f"sbatch: {'; '.join(words)}")
     number = said.stdout.strip().partition(";")[0]
-    write_durably(job.run / SUBMITTED_SCRIPT, text.encode())
     record = {"job": number, "seeds": numbers(job.seeds) if job.seeds else None}
-    write_durably(job.run / SUBMISSION, (json.dumps(record) + "\n").encode())
+    try:
+        write_durably(job.run / SUBMISSION, (json.dumps(record) + "\n").encode())
+        write_durably(job.run / SUBMITTED_SCRIPT, text.encode())
+    except OSError as error:
+        why = f"{error.filename}: {error.strerror}"
+        raise RunError(f"job {number} is queued, but that could not be noted: {why}") from None
     return number
 
 
@@ -291,15 +339,16 @@ def submitted_seeds(folder: Path) -> list[int]:
     return seeds or []
 
 
-def jobs() -> dict[str, str] | None:
-    """Of this user in SLURM's queue: state and reason, by number (12, or 12_3 in an array).
+def jobs(*owners: int) -> dict[str, str] | None:
+    """In SLURM's queue, of some users or of this one: state and reason, by number.
 
-    None if SLURM does not answer.
+    That is 12, or in an array 12_3. None if SLURM does not answer.
     """
     if shutil.which("squeue") is None:
         return None
-    user = f"--user={os.getuid()}"
-    said = _run(["squeue", "--noheader", "--array", user, "--format=%i|%T|%r"])
+    users = ",".join(str(owner) for owner in owners or [os.getuid()])
+    how = ("--noheader", "--all", "--array", "--format=%i|%T|%r")
+    said = _run(["squeue", *how, f"--user={users}"])
     if said.returncode:
         return None
     found = {}
@@ -319,8 +368,8 @@ def _record(folder: Path) -> dict[str, Any]:
 
 def _make(folder: Path) -> list[Path]:
     """Make a folder that can be written into; the folders that are new, the deepest first."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from epg import slurm
+from epg.config import parse_yaml
 from epg.errors import UserError
 from epg.estimate import duration
 from epg.lock import STALE_SECONDS
-from epg.run import read_config
 
 RECENT = 20
 """Generations whose pace tells the time left."""
@@ -27,7 +28,7 @@ class Status:
 
     run: str
     state: str
-    """waiting, running, silent, saved, failed, crashed, done"""
+    """waiting, running, silent, saved, failed, crashed, done, unknown"""
     generation: int = 0
     """that are done"""
     generations: int | None = None
@@ -47,14 +48,22 @@ class Status:
 
 def look(paths: Sequence[Path]) -> list[Status]:
     """Each run, and each of those in a folder of runs. Raises `UserError` where there is none."""
-    jobs = slurm.jobs()
-    found = []
-    for path in paths:
-        runs = _runs(path)
-        if not runs:
-            raise UserError(f"{path}: no run here, and no folder of runs")
-        found += [_status(run, job, jobs) for run, job in runs.items()]
-    return found
+    try:
+        jobs = slurm.jobs(*{path.stat().st_uid for path in paths})
+        runs = [(run, job) for path in paths for run, job in _runs(path).items()]
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
+    if not runs:
+        raise UserError(f"{', '.join(map(str, paths))}: no run here, and no folder of runs")
+    return [_try(run, job, jobs) for run, job in runs]
+
+
+def _try(run: Path, job: str | None, jobs: Mapping[str, str] | None) -> Status:
+    """What is wrong with one run hides no other."""
+    try:
+        return _status(run, job, jobs)
+    except (OSError, UserError, KeyError, TypeError, ValueError) as error:
+        return Status(str(run), "unknown", job=job, why=f"{type(error).__name__}: {error}")
 
 
 def _runs(path: Path) -> dict[Path, str | None]:
@@ -82,35 +91,48 @@ def _status(run: Path, submitted: str | None, jobs: Mapping[str, str] | None) ->
             return Status(str(run), "waiting", job=submitted, queued=queued)
         why = f"job {submitted} ended before the run began; slurm-{submitted}.out may say why"
         return Status(str(run), "failed", job=submitted, why=why)
-    job = submitted if submitted in (jobs or {}) else state.get("job") or submitted
-    config = read_config(run)
-    total = config.evolution.generations
-    with open(run / "metrics.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    job, why = state.get("job") or submitted, str(state.get("why") or "")
+    if submitted is not None and submitted != job:
+        if jobs is not None and submitted not in jobs:
+            why = f"job {submitted} ended before the run went on; see slurm-{submitted}.out"
+        job = submitted
+    total = int(parse_yaml((run / "config.yaml").read_text())["evolution"]["generations"])
+    rows = _rows(run / "metrics.csv")
+    generation = max(len(rows), int(state.get("generation") or 0))
     silent = _silence(run)
     name = str(state["state"])
     if name == "running" and (silent is None or silent > STALE_SECONDS):
         name = "silent"
-    validations = [float(row["validation"]) for row in rows if row["validation"]]
-    left = _seconds_left(rows, total) if name in ("running", "silent") else None
+    validations = [_number(row["validation"]) for row in rows]
+    left = _seconds_left(rows, total - generation) if name in ("running", "silent") else None
     return Status(
         run=str(run),
         state=name,
-        generation=len(rows),
+        generation=generation,
         generations=total,
         fitness=_number(rows[-1]["fitness_mean"]) if rows else None,
-        best_validation=max(validations, default=None),
+        best_validation=max((v for v in validations if v is not None), default=None),
         steps_per_second=_number(rows[-1]["steps_per_second"]) if rows else None,
         seconds_left=left,
         silent_seconds=silent,
         job=job,
         queued=(jobs or {}).get(job or ""),
-        why=str(state.get("why") or ""),
+        why=why,
     )
 
 
-def _seconds_left(rows: Sequence[Mapping[str, str]], total: int) -> float | None:
-    """At the pace of the last generations."""
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Of metrics.csv, but one that is just being written."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return []
+    whole, _, _ = text.rpartition("\n")
+    return list(csv.DictReader(whole.splitlines()))
+
+
+def _seconds_left(rows: Sequence[Mapping[str, str]], generations: int) -> float | None:
+    """Of so many more generations, at the pace of the last ones."""
     steps = [float(row["environment_steps"]) + float(row["validation_steps"]) for row in rows]
     paces = [float(row["steps_per_second"]) for row in rows]
     seconds = [
@@ -118,7 +140,7 @@ def _seconds_left(rows: Sequence[Mapping[str, str]], total: int) -> float | None
         for before, after, pace in zip([0.0, *steps], steps, paces, strict=False)
         if pace > 0
     ][-RECENT:]
-    return statistics.mean(seconds) * (total - len(rows)) if seconds else None
+    return statistics.mean(seconds) * generations if seconds else None
 
 
 def _silence(run: Path) -> float | None:
@@ -141,7 +163,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _number(text: str) -> float | None:
-    return float(text) if text else None
+    """None where nothing was measured, or nothing finite."""
+    return float(text) if text and math.isfinite(float(text)) else None
 
 
 COLUMNS = ("run", "state", "generation", "fitness", "best", "steps/s", "left", "last sign", "job")

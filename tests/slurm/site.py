@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from accidents.site import HERE
 
@@ -55,6 +56,12 @@ class Login:
         )
         assert said.returncode == 0, said
         return self.note(re.search(r"job (\d+)", said.stdout)[1])  # type: ignore[index]
+
+    def status(self) -> dict[str, Any]:
+        """Of the run, by `epg status`."""
+        said = self.epg("status", "runs/one", "--json")
+        [row] = json.loads(said.stdout.splitlines()[-1])["runs"]
+        return dict(row)
 
     def note(self, job: str) -> str:
         """Remember a job, so that it ends with the test."""

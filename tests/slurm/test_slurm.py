@@ -100,6 +100,9 @@ def test_a_higher_partition_preempts_it(login: Login, twin: Path) -> None:
 def test_scancel_and_a_later_submission(login: Login, twin: Path) -> None:
     job = login.submit(**SLOW)
     login.wait_for(lambda: login.chunks() > 2, job)
+    row = login.status()
+    assert (row["state"], row["job"], row["queued"]) == ("running", job, "RUNNING")
+    assert row["silent_seconds"] < 30 and row["generations"] == 3
     login.type("scancel", job)
     login.wait_for_end(job, "CANCELLED")
     assert not (login.run / "DONE").exists()
@@ -156,7 +159,7 @@ def test_the_wrong_mpi_of_srun_is_refused(login: Login) -> None:
     assert said.count("the launcher started 3 ranks, but MPI sees 1") == 1, said
     assert "--mpi=pmi2 for MPICH" in said and "again in" not in said
     assert not (login.run / "config.yaml").exists()
-    row = json.loads(login.epg("status", "runs/one", "--json").stdout.splitlines()[-1])["runs"][0]
+    row = login.status()
     assert row["state"] == "failed" and f"slurm-{job}.out" in row["why"]
 
 
@@ -198,6 +201,15 @@ def test_a_template_edited_by_hand(login: Login, twin: Path) -> None:
     (login.folder / "mine.sh").write_text(text)
     job = login.note(login.type("sbatch", "--parsable", "mine.sh").stdout.strip())
     login.wait_for_end(job)
+    check_same(login.run, twin)
+
+
+def test_a_printed_script_is_submitted_by_hand(login: Login, twin: Path) -> None:
+    said = login.epg("submit", "config.yaml", "--run", "runs/one", "--tasks", "2", "--print")
+    (login.folder / "mine.sh").write_text(said.stdout)
+    job = login.note(login.type("sbatch", "--parsable", "mine.sh").stdout.strip())
+    login.wait_for_end(job)
+    assert (login.folder / f"one-{job}.out").exists()
     check_same(login.run, twin)
 
 
