@@ -108,7 +108,7 @@ def submit(
 ) -> None:
     """Queue a run on a SLURM cluster, after a look at what the queue would find too late.
 
-    Example: epg submit configs/random-hopper.yaml --tasks 65 --time 24:00:00 --partition cpu
+    Example: epg submit configs/random-hopper.yaml --tasks 3 --time 24:00:00 --partition cpu
     """
     from epg import slurm
 
