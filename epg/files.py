@@ -51,6 +51,15 @@ def remove_unfinished(folder: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """A file's JSON object; empty where there is none, or none that is whole."""
+    try:
+        data = orjson.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
 def seal(entry: Mapping[str, Any]) -> bytes:
     """A line of JSON that ends with a checksum of itself; NumPy's arrays are lists, NaN is null."""
     text = orjson.dumps(entry, option=orjson.OPT_SERIALIZE_NUMPY)

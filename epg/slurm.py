@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -25,7 +24,7 @@ from epg.config import Config, load
 from epg.errors import RunError, UserError
 from epg.estimate import TrialError, duration, estimate
 from epg.farm.serial import SerialFarm
-from epg.files import write_durably
+from epg.files import read_object, write_durably
 from epg.run import SUBMISSION, SUBMITTED_SCRIPT, RunDirectory
 from epg.supervisor import parse_launcher
 from epg.training import digest, starting_phi
@@ -65,14 +64,14 @@ class Job:
     directives: Mapping[str, str] = field(default_factory=dict)
     """sbatch's options, by their long names"""
 
-    @property
-    def runs(self) -> Iterator[tuple[Path, list[str]]]:
-        """Each run directory, with its overrides."""
+    def runs(self, config: Config) -> dict[Path, Config]:
+        """Each run directory, with its configuration."""
         if self.seeds is None:
-            yield self.run, list(self.overrides)
-            return
-        for seed in numbers(self.seeds):
-            yield self.run / f"seed-{seed}", [*self.overrides, f"seed={seed}"]
+            return {self.run: with_scales(config)}
+        return {
+            self.run / f"seed-{seed}": with_scales(config.model_copy(update={"seed": seed}))
+            for seed in numbers(self.seeds)
+        }
 
     @property
     def tasks(self) -> int:
@@ -208,10 +207,9 @@ def submit(job: Job, arguments: Sequence[str], show: bool) -> None:
 
     arguments: those of the command. Raises `UserError` for what would fail in the queue.
     """
-    _, overrides = next(job.runs)
     if job.seeds and any(text.startswith("seed=") for text in job.overrides):
         raise UserError(f"--seeds: found {job.seeds} and an override of seed; give one of them")
-    config = load(job.config, overrides)
+    config = load(job.config, job.overrides)
     chunks = math.ceil(config.evolution.pairs / config.farm.chunk)
     usual = {"job-name": job.run.resolve().name, "ntasks": str(1 + chunks),
              "cpus-per-task": str(config.threads)}  # fmt: skip
@@ -264,10 +262,8 @@ def check(job: Job, config: Config) -> None:
         config = config.model_copy(update={"start_from": digest(job.start_from)})
     if job.seeds and (job.run / "config.yaml").exists():
         raise UserError(f"{job.run}: holds a run by itself; name another --run for the seeds")
-    runs = list(job.runs)
-    seeds = numbers(job.seeds) if job.seeds else [config.seed]
-    configs = [with_scales(config.model_copy(update={"seed": seed})) for seed in seeds]
-    if all(RunDirectory(run, c).done for (run, _), c in zip(runs, configs, strict=True)):
+    directories = [RunDirectory(run, each) for run, each in job.runs(config).items()]
+    if all(directory.done for directory in directories):
         total = config.evolution.generations
         raise UserError(
             f"{job.run}: all {total} generations were done before; more of them: "
@@ -279,7 +275,7 @@ def plan(job: Job, config: Config, chunks: int) -> Iterator[str]:
     """What each rank has to do, and how long that should take."""
     workers = job.tasks - 1
     each = math.ceil(chunks / workers)
-    runs = f"{len(list(job.runs))} runs, each with " if job.seeds else ""
+    runs = f"{len(numbers(job.seeds))} runs, each with " if job.seeds else ""
     yield (
         f"{runs}{workers} workers and a master; a generation has {chunks} chunks, "
         f"{each} for each worker" + f" ({workers - chunks} workers have none)" * (workers > chunks)
@@ -329,13 +325,13 @@ def queue(job: Job, text: str) -> str:
 
 def submitted(folder: Path) -> str | None:
     """The number of the job that was submitted for a run, or for the folder of an array."""
-    job: str | None = _record(folder).get("job")
+    job: str | None = read_object(folder / SUBMISSION).get("job")
     return job
 
 
 def submitted_seeds(folder: Path) -> list[int]:
     """Those of an array."""
-    seeds: list[int] | None = _record(folder).get("seeds")
+    seeds: list[int] | None = read_object(folder / SUBMISSION).get("seeds")
     return seeds or []
 
 
@@ -356,14 +352,6 @@ def jobs(*owners: int) -> dict[str, str] | None:
         number, state, reason = line.strip().split("|", 2)
         found[number] = state if reason in ("None", "") else f"{state} ({reason})"
     return found
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    try:
-        data = json.loads((folder / SUBMISSION).read_text())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
 
 
 def _make(folder: Path) -> list[Path]:

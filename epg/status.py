@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from epg import slurm
 from epg.config import parse_yaml
 from epg.errors import UserError
 from epg.estimate import duration
+from epg.files import read_object
 from epg.lock import STALE_SECONDS
 
 RECENT = 20
@@ -84,7 +83,7 @@ def _in_order(path: Path) -> tuple[str, int]:
 
 
 def _status(run: Path, submitted: str | None, jobs: Mapping[str, str] | None) -> Status:
-    state = _read(run / "state.json")
+    state = read_object(run / "state.json")
     if not state:
         queued = (jobs or {}).get(submitted or "")
         if queued or submitted is None or jobs is None:
@@ -152,14 +151,6 @@ def _silence(run: Path) -> float | None:
         except OSError:
             continue
     return max(0.0, time.time() - max(times)) if times else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
 
 
 def _number(text: str) -> float | None:

@@ -7,7 +7,6 @@ is known than the launcher's exit code.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -19,9 +18,9 @@ import uuid
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from epg.errors import UserError
+from epg.files import read_object
 from epg.launch import LAUNCH, ON_TERMINAL, RANKS_ASKED_FOR, find_mpirun
 from epg.lock import STALE_SECONDS
 from epg.signals import GRACE_SECONDS, asked_to_save, die_with_parent
@@ -130,7 +129,7 @@ def supervise(
         done, beat = _progress(run), _time(run / "lock")
         launcher.start(ranks, arguments)
         code = _watch(launcher, run, beat)
-        state = _read(run / "state.json")
+        state = read_object(run / "state.json")
         if state.get("launch") == launcher.launch:
             begun = True
             if state["state"] == "done" and _time(run / "DONE"):
@@ -173,7 +172,7 @@ def _watch(launcher: Launcher, run: Path, beat: float) -> int:
         now, newest = time.monotonic(), _time(run / "lock")
         if newest != beat:
             beat, since = newest, now
-        state = _read(run / "state.json")
+        state = read_object(run / "state.json")
         if state.get("launch") == launcher.launch and state.get("state") != "running":
             ended_at = ended_at or now
         why = ""
@@ -193,7 +192,7 @@ def _watch(launcher: Launcher, run: Path, beat: float) -> int:
 
 def _progress(run: Path) -> tuple[object, float]:
     """What changes with every chunk that ends."""
-    return _read(run / "state.json").get("generation"), _time(run / "journal.jsonl")
+    return read_object(run / "state.json").get("generation"), _time(run / "journal.jsonl")
 
 
 def _time(path: Path) -> float:
@@ -202,14 +201,6 @@ def _time(path: Path) -> float:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
 
 
 def _say(message: str) -> None:

@@ -131,6 +131,9 @@ def test_seeds_have_a_folder_of_their_own(epg: Run, finished: Path, folder: Path
     shutil.copytree(finished, folder / "run")
     said = epg(*SUBMIT, "--print", "--run", "run", "--seeds", "0-2", folder=folder)
     assert said.code == 2 and "run: holds a run by itself; name another --run" in said.err
+    shutil.copytree(finished, folder / "seeds" / "seed-2")  # it has seed 0
+    said = epg(*SUBMIT, "--print", "--run", "seeds", "--seeds", "0-2", folder=folder)
+    assert said.code == 2 and "seed-2: holds a run of another configuration" in said.err
 
 
 def test_templates_run_alike() -> None:

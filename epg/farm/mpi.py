@@ -76,9 +76,9 @@ def connect() -> tuple[MPI.Intracomm, int]:
             "started inside another; start this one outside of it"
         )
     node = world.Split_type(MPI.COMM_TYPE_SHARED)
-    masters = MPI.Group.Translate_ranks(world.group, [MASTER], node.group)[0] != MPI.UNDEFINED
+    with_master = MPI.Group.Translate_ranks(world.group, [MASTER], node.group)[0] != MPI.UNDEFINED
     hear_again()
-    return world, node.rank - masters
+    return world, node.rank - with_master
 
 
 @contextmanager
