@@ -140,7 +140,7 @@ def test_told_to_end_it_is_saved_and_goes_on(
     told = time.monotonic()
     process.tell(signal.Signals[name])
     ended = process.end()
-    assert time.monotonic() - told < 5
+    assert time.monotonic() - told < 10
     assert code in (ended, None), process.said
     assert "Traceback" not in process.said and "again in" not in process.said
     assert site.state()["state"] == "saved"
@@ -171,7 +171,7 @@ def test_usr1_drops_what_needs_longer_than_20_seconds_and_finishes_the_rest(
         process.tell(signal.SIGUSR1)
     for place, process in started.items():
         assert process.end() == 75, process.said
-        assert 19 < time.monotonic() - told < 25
+        assert 19 < time.monotonic() - told < 45  # less than the deadline, which would end it too
         assert place.state()["why"] == "SIGUSR1"
     assert alone.chunks() == 1
     assert site.chunks() == 6  # the other worker finished what it was at, and began nothing new
