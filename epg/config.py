@@ -83,6 +83,7 @@ class Lifetime(Settings):
         (64, 64), strict=False, min_length=1,
         description="units in the layers of policy and value net",
     )  # fmt: skip
+    activation: Literal["tanh", "relu"] = Field("tanh", description="between those layers")
     memory: PositiveInt = Field(32, description="units of memory")
     train_memory: bool = Field(True, description="whether updates move the memory")
     final_episodes: PositiveInt = Field(

@@ -153,8 +153,9 @@ def live(
 def body_of(task: Task, settings: Lifetime) -> Body:
     """The agent that fits a task."""
     return Body(
-        task.observation_size, task.action_size, task.discrete, settings.hidden, settings.memory
-    )
+        task.observation_size, task.action_size, task.discrete, settings.hidden, settings.memory,
+        settings.activation,
+    )  # fmt: skip
 
 
 def ppo_of(settings: Lifetime, reference: bool = False) -> Ppo:

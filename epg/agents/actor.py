@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from epg.agents.distributions import Distribution
-from epg.agents.network import Parameters
+from epg.agents.network import ACTIVATIONS, Parameters
 
 
 class Actor:
@@ -28,11 +28,13 @@ class Actor:
         layers: int,
         normalise: tuple[Tensor, Tensor],
         distribution: Distribution,
+        activation: str,
     ) -> None:
         """parameters: of a network "policy" of so many layers; normalise: mean and scale of
         observations, each [P, 1, O]."""
         self._on_cpu = next(iter(parameters.values())).is_cpu
-        self._tanh: Any = np.tanh if self._on_cpu else torch.tanh
+        chosen = ACTIVATIONS[activation]
+        self._activate: Any = chosen.array if self._on_cpu else chosen.tensor
         self._mean, self._scale = map(self._array, normalise)
         self._layers = [
             (
@@ -61,7 +63,7 @@ class Actor:
             hidden = hidden @ weight
             hidden += bias
             if i < last:
-                self._tanh(hidden, out=hidden)
+                self._activate(hidden)
         actions = self._distribution.sample(hidden, spread)
         actions = actions.reshape(len(observations), *actions.shape[2:])
         return torch.from_numpy(actions) if self._on_cpu else actions

@@ -33,6 +33,7 @@ class Body:
     discrete: bool
     hidden: tuple[int, ...] = (64, 64)
     memory: int = 32
+    activation: str = "tanh"
 
     @property
     def distribution(self) -> Distribution:
@@ -151,7 +152,7 @@ class Agents:
 
     def outputs(self, observations: Tensor) -> Tensor:
         """Policy outputs for normalised observations: [P, R, O] to [P, R, K]."""
-        head = mlp(self.parameters, "policy", len(self.body.hidden) + 1, observations)
+        head = self._mlp("policy", observations)
         if self.body.discrete:
             return functional.log_softmax(head, dim=-1)
         log_std = self.parameters["policy.log_std"].unsqueeze(1)
@@ -159,7 +160,11 @@ class Agents:
 
     def values(self, observations: Tensor) -> Tensor:
         """Values of normalised observations: [P, R, O] to [P, R]."""
-        return mlp(self.parameters, "value", len(self.body.hidden) + 1, observations).squeeze(-1)
+        return self._mlp("value", observations).squeeze(-1)
+
+    def _mlp(self, name: str, observations: Tensor) -> Tensor:
+        body = self.body
+        return mlp(self.parameters, name, len(body.hidden) + 1, observations, body.activation)
 
     def memory(self) -> Tensor:
         """What each agent remembers beyond its buffer, [P, H] (EPG, section 3.2)."""
@@ -174,6 +179,7 @@ class Agents:
             len(self.body.hidden) + 1,
             (statistics.mean[which], statistics.scale[which]),
             self.distribution,
+            self.body.activation,
         )
 
     @torch.no_grad()

@@ -12,16 +12,14 @@ from torch import Tensor
 
 from epg.agents.agents import Agents, Experience
 from epg.losses.base import Objective, pick
-
-EPSILON = 1e-8
+from epg.losses.gae import Gae
 
 
 @dataclass(frozen=True)
 class Ppo:
     """−min(r·A, clip(r)·A) + kl_weight·KL(old‖new) + (V − R)², means over the minibatch.
 
-    With `reference` the released EPG's advantages: the last step bootstraps with its own value,
-    a time limit counts as a termination, nothing guards a standard deviation of 0.
+    With `reference` the released EPG's advantages; see `Gae`.
     """
 
     discount: float = 0.99
@@ -35,10 +33,8 @@ class Ppo:
         new = experience.new
         count = new.rewards.shape[1]
         observations = experience.observations[:, -count:].contiguous()
-        advantages, returns = self.advantages(agents, experience, observations)
-        spread = advantages.std(1, keepdim=True, correction=0)
-        spread = spread if self.reference else spread + EPSILON
-        advantages = (advantages - advantages.mean(1, keepdim=True)) / spread
+        gae = Gae(self.discount, self.gae_lambda, self.reference)
+        advantages, returns = gae.standardised(agents, experience, observations)
         distribution = agents.distribution
         old_outputs = experience.old_outputs
         old_log_prob = distribution.log_prob(old_outputs, new.actions)
@@ -55,30 +51,3 @@ class Ppo:
             return (-surrogate + self.kl_weight * kl + error**2).mean(1)
 
         return ppo
-
-    @torch.no_grad()
-    def advantages(
-        self, agents: Agents, experience: Experience, observations: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Generalised advantages and their value targets, each [P, M] (arXiv 1506.02438).
-
-        observations: [P, M, O] normalised, the newest.
-        """
-        new = experience.new
-        values = agents.values(observations)
-        if self.reference:
-            following = torch.cat((values[:, 1:], values[:, -1:]), dim=1)
-            ended = (new.terminated | new.truncated).to(values.dtype)
-            cut = ended
-        else:
-            following = agents.values(experience.next_observations)
-            ended = new.terminated.to(values.dtype)
-            cut = (new.terminated | new.truncated).to(values.dtype)
-        errors = new.rewards + self.discount * (1 - ended) * following - values
-        keep = self.discount * self.gae_lambda * (1 - cut)
-        backwards = [errors[:, -1]]
-        steps = zip(errors.unbind(1)[-2::-1], keep.unbind(1)[-2::-1], strict=True)
-        for error, kept in steps:
-            backwards.append(torch.addcmul(error, kept, backwards[-1]))
-        advantages = torch.stack(backwards[::-1], 1)
-        return advantages, advantages + values

@@ -62,18 +62,33 @@ def test_a_newborn_policy_is_nearly_uniform_or_standard_normal() -> None:
     assert agents.values(seen).shape == (3, 20) and agents.values(seen).abs().max() < 0.2
 
 
-def test_networks_are_tanh_networks() -> None:
-    body = Body(5, 4, False, hidden=(8, 6))
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_networks_are_what_their_names_say(activation: str) -> None:
+    body = Body(5, 4, False, hidden=(8, 6), activation=activation)
+    act = getattr(torch, activation)
     agents = newborn(body)
     for parameter in agents.parameters.values():
         parameter.data.normal_()
     seen = torch.randn(3, 7, 5)
     p = {name: parameter[1] for name, parameter in agents.parameters.items()}
-    hidden = torch.tanh(seen[1] @ p["policy.0.weight"] + p["policy.0.bias"])
-    hidden = torch.tanh(hidden @ p["policy.1.weight"] + p["policy.1.bias"])
+    hidden = act(seen[1] @ p["policy.0.weight"] + p["policy.0.bias"])
+    hidden = act(hidden @ p["policy.1.weight"] + p["policy.1.bias"])
     mean = hidden @ p["policy.2.weight"] + p["policy.2.bias"]
     outputs = torch.cat((mean, p["policy.log_std"].expand(7, 4)), -1)
     torch.testing.assert_close(agents.outputs(seen)[1], outputs)
+    names = [name for name in p if name.startswith("policy")]
+    slopes = torch.autograd.grad(outputs.square().sum(), [agents.parameters[n] for n in names])
+    ours = agents.outputs(seen)[1].square().sum()
+    for slope, expected in zip(
+        torch.autograd.grad(ours, [agents.parameters[n] for n in names]), slopes, strict=True
+    ):
+        torch.testing.assert_close(slope, expected, rtol=1e-4, atol=1e-3)
+    actor = agents.actor()
+    torch.testing.assert_close(
+        actor.act(seen.double().flatten(0, 1), actor.spread(torch.zeros(3, 7, 4))),
+        agents.outputs(agents._observations.normalise(seen)).chunk(2, -1)[0].flatten(0, 1),
+        rtol=1e-4, atol=1e-4,
+    )  # fmt: skip
     memory = torch.tanh(torch.ones(64) @ p["memory.0.weight"] + p["memory.0.bias"])
     torch.testing.assert_close(agents.memory()[1], memory)
 

@@ -11,7 +11,9 @@ from probes import Choose, Follow, OneStep, fates_of, grow
 
 from epg.agents.agents import Agents, Experience
 from epg.config import Lifetime
+from epg.losses.gae import Gae
 from epg.losses.ppo import Ppo
+from epg.losses.reinforce import Reinforce
 from epg.tasks import Task
 
 M = 12
@@ -59,8 +61,8 @@ def test_advantages_are_those_of_a_slow_loop(smoothing: float) -> None:
     """Defect 8: the last step looks at what came next, a horizon is no termination."""
     agents, experience = lived(Follow())
     assert experience.new.terminated.any() and experience.new.truncated.any()
-    ppo = Ppo(discount=0.9, gae_lambda=smoothing)
-    ours = ppo.advantages(agents, experience, experience.observations[:, -M:])
+    gae = Gae(discount=0.9, smoothing=smoothing)
+    ours = gae.advantages(agents, experience, experience.observations[:, -M:])
     torch.testing.assert_close(ours, slow_advantages(agents, experience, 0.9, smoothing))
 
 
@@ -96,12 +98,38 @@ def test_the_loss_is_its_formula(task: Task) -> None:
         torch.testing.assert_close(ours[p], total / 4, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("task", [Follow(), Choose()], ids=["continuous", "discrete"])
+def test_reinforce_is_its_formula_too(task: Task) -> None:
+    """Per row: −log π·A + (V − R)². Where the policy has not moved, PPO has the same gradient."""
+    agents, experience = lived(task)
+    rows = torch.arange(M).repeat(2, 1)
+    policy = [p for name, p in agents.parameters.items() if name.startswith("policy")]
+    slopes = []
+    for loss in (Reinforce(discount=0.9), Ppo(discount=0.9)):
+        outputs = agents.outputs(experience.observations)
+        experience = replace(experience, old_outputs=outputs[:, -M:].detach())
+        value = loss.objective(agents, experience)(outputs, rows)
+        slopes.append(torch.autograd.grad(value.sum(), policy))
+    for ours, ppos in zip(*slopes, strict=True):
+        torch.testing.assert_close(ours, ppos, rtol=1e-3, atol=1e-6)
+    advantages, targets = slow_advantages(agents, experience, 0.9, 0.95)
+    standard = advantages - advantages.mean(1, keepdim=True)
+    standard /= advantages.std(1, correction=0, keepdim=True)
+    outputs = agents.outputs(experience.observations)
+    log_prob = agents.distribution.log_prob(outputs[:, -M:], experience.new.actions)
+    values = agents.values(experience.observations[:, -M:])
+    expected = (-log_prob * standard + (values - targets) ** 2).mean(1)
+    ours = Reinforce(discount=0.9).objective(agents, experience)(outputs, rows)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_equal_advantages_stay_finite() -> None:
     """Defect 9: their standard deviation is 0."""
     agents, experience = grow(OneStep(), SETTINGS, Ppo(), fates_of(range(2)))
     rows = torch.arange(M).repeat(2, 1)
     outputs = agents.outputs(experience.observations[:, -M:])
-    advantages, _ = Ppo().advantages(agents, experience, experience.observations[:, -M:])
+    gae = Gae(0.99, 0.95)
+    advantages, _ = gae.advantages(agents, experience, experience.observations[:, -M:])
     assert (advantages.std(1, correction=0) == 0).all()
     loss = Ppo().objective(agents, experience)(outputs, rows)
     assert loss.isfinite().all()
