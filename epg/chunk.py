@@ -9,7 +9,10 @@ import math
 import resource
 import time
 import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -41,9 +44,10 @@ class Center:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Pairs `first`, …, `first + count − 1` of a generation, or so many lifetimes of φ itself.
+    """Pairs `first`, …, `first + count − 1` of a generation, or that many lifetimes of one subject.
 
-    The latter, in validation, have the same fates in every generation.
+    In validation that is φ itself, with the same fates in every generation; in an evaluation, which
+    has one generation, it is its subject with that number.
     """
 
     purpose: Purpose
@@ -52,6 +56,7 @@ class Chunk:
     count: int
     updates: int | None = None
     """U of its lifetimes, if not as configured"""
+    subject: int = 0
 
     @property
     def pairs(self) -> range:
@@ -79,6 +84,8 @@ class Returns:
     """core-seconds it took"""
     megabytes: float = 0.0
     """the most memory that its process has had; not journaled"""
+    episode_returns: np.ndarray | None = None
+    """of an evaluation: [lifetimes, U], as `Lived` has them"""
 
 
 @dataclass(frozen=True)
@@ -114,16 +121,39 @@ def draw_mdp(task: Task, fate: Fate, draw: str = "pair") -> Mdp:
     return task.draw(fate.rng(Stream.MDP))
 
 
-class Evaluator:
+def cut(total: int, size: int, known: Container[int]) -> Iterator[tuple[int, int]]:
+    """What of 0, …, total − 1 is not known, as runs of at most `size`: first ones and counts."""
+    first = 0
+    while first < total:
+        last = first
+        while last < total and last - first < size and last not in known:
+            last += 1
+        if last > first:
+            yield first, last - first
+        first = max(last, first + 1)
+
+
+class Work(Protocol):
+    """The settings that all processes of a job must have alike."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def threads(self) -> int: ...
+
+    def yaml(self) -> str:
+        """All of them, as text."""
+
+
+class Raiser(ABC):
     """Raises the agents of a chunk: a chunk goes in, returns come out."""
 
-    def __init__(self, config: Config) -> None:
-        torch.set_num_threads(config.threads)
-        self.config = config
-        self.task = tasks.make(config.task)
-        self.genome = genome_of(config, self.task)
+    def __init__(self, work: Work) -> None:
+        torch.set_num_threads(work.threads)
+        self.work = work
 
-    def attempt(self, center: Center, chunk: Chunk, limit: float = math.inf) -> Outcome:
+    def attempt(self, center: Center | None, chunk: Chunk, limit: float = math.inf) -> Outcome:
         """Live all lifetimes of a chunk in `limit` seconds; a failure, if they raise anything."""
         try:
             with time_limit(limit):
@@ -131,8 +161,23 @@ class Evaluator:
         except (Exception, SystemExit):
             return Failure(chunk, traceback.format_exc()[-LONGEST_WHY:])
 
-    def evaluate(self, center: Center, chunk: Chunk) -> Returns:
+    @abstractmethod
+    def evaluate(self, center: Center | None, chunk: Chunk) -> Returns:
         """Live all lifetimes of a chunk."""
+
+
+class Evaluator(Raiser):
+    """Raises agents with φ, or what is near it, as their loss."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.config = config
+        self.task = tasks.make(config.task)
+        self.genome = genome_of(config, self.task)
+
+    def evaluate(self, center: Center | None, chunk: Chunk) -> Returns:
+        """Live all lifetimes of a chunk."""
+        assert center is not None
         started = time.perf_counter()
         config, evolution, lifetime = self.config, self.config.evolution, self.config.lifetime
         if chunk.updates is not None:

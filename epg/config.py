@@ -39,6 +39,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    def yaml(self) -> str:
+        """Complete and resolved."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
 
 class Schedule(Settings):
     """A number that moves in a straight line over generations and then stays."""
@@ -247,10 +251,6 @@ class Config(Settings):
             what["farm"] = {"chunk": self.farm.chunk}
         del what["evolution"]["generations"]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-
-    def yaml(self) -> str:
-        """Complete and resolved, as it stands in the run directory."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 class _Loader(yaml.SafeLoader):

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from epg.chunk import Center, Chunk, Failure, Outcome, Returns
+from epg.chunk import Center, Chunk, Failure, Outcome, Returns, cut
 from epg.config import Config
 from epg.errors import RunError
 from epg.farm import Farm
@@ -128,14 +128,8 @@ class Gatherer:
         total = config.evolution.pairs if training else config.validation.lifetimes
         size = config.farm.chunk if training else 2 * config.farm.chunk
         known = {*harvest.lived, *harvest.invalid}
-        first = 0
-        while first < total:
-            last = first
-            while last < total and last - first < size and last not in known:
-                last += 1
-            if last > first:
-                yield Chunk(purpose, generation, first, last - first)
-            first = max(last, first + 1)
+        for first, count in cut(total, size, known):
+            yield Chunk(purpose, generation, first, count)
 
     def _report(self, failure: Failure, harvest: Harvest) -> None:
         chunk = failure.chunk

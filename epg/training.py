@@ -22,8 +22,7 @@ from epg.errors import INTERRUPTIONS, ForeseenError, Interruption, RunError, Use
 from epg.estimate import TrialError, estimate
 from epg.evolution.shaping import SHAPINGS, pair_difference
 from epg.farm import Farm, mpi, worker
-from epg.farm.member import Member
-from epg.farm.serial import SerialFarm
+from epg.farm.roles import take_part
 from epg.gather import Gatherer, Harvest
 from epg.genome import Genome
 from epg.launch import launched_rank, launched_size
@@ -60,15 +59,7 @@ def train(
     if launched_size() == 1 or launched_rank() != mpi.MASTER:  # the master needs no GPU
         _check_device(config.device)
     evaluator = Evaluator(config)
-    if launched_size() == 1:
-        _evolve(evaluator, SerialFarm(evaluator), run, start_from)
-    elif launched_rank() == mpi.MASTER:
-        world, _ = mpi.connect()
-        with mpi.abort_on_error(world), mpi.MpiFarm(world) as farm:
-            farm.meet(Member.of(config, mpi.MASTER))
-            _evolve(evaluator, farm, run, start_from)
-    else:
-        worker.work(evaluator, run / "log")
+    take_part(evaluator, run / "log", lambda farm: _evolve(evaluator, farm, run, start_from))
     return run / "best.safetensors"
 
 

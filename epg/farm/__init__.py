@@ -17,7 +17,7 @@ class Farm(Protocol):
     """all processes that take part, the master first"""
 
     def evaluate(
-        self, center: Center, chunks: Sequence[Chunk], limit: float
+        self, center: Center | None, chunks: Sequence[Chunk], limit: float
     ) -> Iterator[list[Outcome]]:
         """What became of all chunks, in any order, those that ended together at a time.
 

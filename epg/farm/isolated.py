@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from epg.chunk import Center, Chunk, Evaluator, Failure, Outcome
+from epg.chunk import Center, Chunk, Failure, Outcome, Raiser
 from epg.farm.gpu import use_only
 from epg.signals import ENDS, die_with_parent, forget_requests
 
@@ -29,9 +29,9 @@ class IsolatedEvaluator:
     later, after an accident, never touches MPI.
     """
 
-    def __init__(self, evaluator: Evaluator, log: Callable[[], None]) -> None:
+    def __init__(self, raiser: Raiser, log: Callable[[], None]) -> None:
         """log: opens the log in the new process, once there is work for it."""
-        self._evaluator = evaluator
+        self._raiser = raiser
         self._log = log
         self.gpu: str | None = None
         """what the process is to use, known when MPI is up"""
@@ -42,7 +42,7 @@ class IsolatedEvaluator:
         context = multiprocessing.get_context("fork")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, self._evaluator, self._log, os.getpid())
+            target=_serve, args=(theirs, self._raiser, self._log, os.getpid())
         )
         self._process.start()
         theirs.close()
@@ -93,24 +93,23 @@ class IsolatedEvaluator:
         )
 
 
-def _serve(
-    pipe: Connection, evaluator: Evaluator, open_log: Callable[[], None], parent: int
-) -> None:
+def _serve(pipe: Connection, raiser: Raiser, open_log: Callable[[], None], parent: int) -> None:
     """Raise chunks until the other end closes."""
     die_with_parent(parent)
     for number in ENDS:  # they concern the master
         signal.signal(number, signal.SIG_IGN)
     forget_requests()
     known: Center | None = None
+    begun = False
     while True:
         try:
             newer, chunk, gpu = pipe.recv()
         except EOFError:
             return
-        if known is None:
+        if not begun:
+            begun = True
             open_log()
             if gpu is not None:
                 use_only(gpu)
         known = newer or known
-        assert known is not None
-        pipe.send(evaluator.attempt(known, chunk))
+        pipe.send(raiser.attempt(known, chunk))

@@ -94,8 +94,12 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         "first": chunk.first,
         "count": chunk.count,
     }
+    if chunk.subject:
+        entry["subject"] = chunk.subject
     if isinstance(outcome, Failure):
         return entry | {"failed": outcome.why}
+    if outcome.episode_returns is not None:
+        entry["episode_returns"] = outcome.episode_returns
     return entry | {
         "fitness": outcome.fitness,
         "kl": outcome.kl,
@@ -107,15 +111,23 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
 
 
 def _parse(entry: Mapping[str, Any]) -> Outcome:
-    chunk = Chunk(Purpose(entry["purpose"]), entry["generation"], entry["first"], entry["count"])
+    chunk = Chunk(
+        Purpose(entry["purpose"]), entry["generation"], entry["first"], entry["count"],
+        subject=entry.get("subject", 0),
+    )  # fmt: skip
     if "failed" in entry:
         return Failure(chunk, entry["failed"])
     return Returns(
         chunk=chunk,
-        fitness=np.array(entry["fitness"], dtype=np.float64),
-        kl=np.array(entry["kl"], dtype=np.float64),
-        entropy=np.array(entry["entropy"], dtype=np.float64),
+        fitness=_numbers(entry["fitness"]),
+        kl=_numbers(entry["kl"]),
+        entropy=_numbers(entry["entropy"]),
         steps=entry["steps"],
         exploded=entry["exploded"],
         seconds=entry["seconds"],
+        episode_returns=_numbers(entry["episode_returns"]) if "episode_returns" in entry else None,
     )
+
+
+def _numbers(values: Any) -> np.ndarray:
+    return np.array(values, dtype=np.float64)

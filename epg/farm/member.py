@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass
 
 import epg
-from epg.config import Config
+from epg.chunk import Work
 from epg.errors import UserError
 from epg.machine import cpu_model
 
@@ -26,9 +26,9 @@ class Member:
     """its own, as CUDA calls it"""
 
     @staticmethod
-    def of(config: Config, rank: int, gpu: str | None = None) -> Member:
+    def of(work: Work, rank: int, gpu: str | None = None) -> Member:
         """This process."""
-        return Member(rank, platform.node(), cpu_model(), epg.__version__, config.yaml(), gpu)
+        return Member(rank, platform.node(), cpu_model(), epg.__version__, work.yaml(), gpu)
 
     def __str__(self) -> str:
         gpu = "" if self.gpu is None else f", GPU {self.gpu}"

@@ -121,7 +121,7 @@ class MpiFarm:
         self._per_rank = workers_per_rank
         self.workers = (world.size - 1) * workers_per_rank
         self.members: Sequence[Member] = []
-        self._has: dict[int, Center] = {}
+        self._has: dict[int, Center | None] = {}
         self._given: dict[int, tuple[Chunk, float]] = {}
         """to each worker that is at work, and when; the oldest first"""
         self._under_way: list[MPI.Request] = []
@@ -148,7 +148,7 @@ class MpiFarm:
             member.refuse_unless_like(me)
 
     def evaluate(
-        self, center: Center, chunks: Sequence[Chunk], limit: float
+        self, center: Center | None, chunks: Sequence[Chunk], limit: float
     ) -> Iterator[list[Outcome]]:
         """Each worker has one chunk at a time, and the next one as soon as it has answered."""
         waiting = list(reversed(chunks))
@@ -189,7 +189,7 @@ class MpiFarm:
             yield [Failure(chunk, why)]
             raise BrokenJobError(why)
 
-    def _give(self, worker: int, center: Center, chunk: Chunk, limit: float) -> None:
+    def _give(self, worker: int, center: Center | None, chunk: Chunk, limit: float) -> None:
         """Without waiting until it is taken: workers look for messages only now and then."""
         known = self._has.get(worker) is center
         message = (worker, None if known else center, chunk, limit)

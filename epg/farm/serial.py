@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from epg.chunk import Center, Chunk, Evaluator, Outcome
+from epg.chunk import Center, Chunk, Outcome, Raiser
 from epg.farm.member import Member
 
 
@@ -13,13 +13,13 @@ class SerialFarm:
 
     workers = 1
 
-    def __init__(self, evaluator: Evaluator) -> None:
-        self._evaluator = evaluator
-        self.members: Sequence[Member] = (Member.of(evaluator.config, rank=0),)
+    def __init__(self, raiser: Raiser) -> None:
+        self._raiser = raiser
+        self.members: Sequence[Member] = (Member.of(raiser.work, rank=0),)
 
     def evaluate(
-        self, center: Center, chunks: Sequence[Chunk], limit: float
+        self, center: Center | None, chunks: Sequence[Chunk], limit: float
     ) -> Iterator[list[Outcome]]:
         """One at a time."""
         for chunk in chunks:
-            yield [self._evaluator.attempt(center, chunk, limit)]
+            yield [self._raiser.attempt(center, chunk, limit)]

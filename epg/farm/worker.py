@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from epg.chunk import Center, Chunk, Evaluator
+from epg.chunk import Center, Chunk, Raiser
 from epg.errors import INTERRUPTIONS, ForeseenError
 from epg.farm.gpu import gpu_of
 from epg.farm.isolated import IsolatedEvaluator, KilledError
@@ -41,18 +41,18 @@ Order = tuple[int, Center | None, Chunk, float]
 """A worker's number, φ unless it knows it, a chunk, and the seconds that this may take."""
 
 
-def work(evaluator: Evaluator, log: Path) -> None:
+def work(raiser: Raiser, log: Path) -> None:
     """Raise chunks until the master sends home.
 
     log: a folder; nothing is written there before the master sends work, and so approves the run.
     """
     rank = launched_rank()
-    isolated = IsolatedEvaluator(evaluator, lambda: open_log(log, rank))
+    isolated = IsolatedEvaluator(raiser, lambda: open_log(log, rank))
     try:
         world, seat = connect()
-        isolated.gpu = gpu_of(seat, evaluator.config.device)
+        isolated.gpu = gpu_of(seat, raiser.work.device)
         with abort_on_error(world), ignoring_signals():
-            world.send(Member.of(evaluator.config, world.rank, isolated.gpu), MASTER)
+            world.send(Member.of(raiser.work, world.rank, isolated.gpu), MASTER)
             try:
                 order = receive(world)
                 if order is not None:
