@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 UsageError: Any = typer.BadParameter.__bases__[0]
 """click's, or that of the click which newer typers bring along"""
+MANY = ("train", "evaluate", "tune", "bench")
+"""The commands that are work for many ranks."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
 
 
@@ -157,47 +159,66 @@ def evaluate(
     ],
     lifetimes: Annotated[int, typer.Option(min=2, help="Held-out lifetimes of each method.")] = 32,
     updates: Annotated[
-        int | None, typer.Option(min=1, help="U; as in the loss's training if left out.")
+        int | None, typer.Option(min=1, help="U; as in the first loss's training if left out.")
     ] = None,
     hidden: Annotated[
         str | None, typer.Option(help="Units of the agents' layers, as 64,64.")
     ] = None,
-    baselines: Annotated[str, typer.Option(help="Any of ppo,random.")] = "ppo",
+    activation: Annotated[str | None, typer.Option(help="Between them: tanh or relu.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of the agents that have a loss; as in its training.")
+    ] = None,
     alpha: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Weight of PPO; as at the end of training if left out."),
     ] = None,
+    baselines: Annotated[
+        str,
+        typer.Option(help="Any of random,ppo,reinforce,untrained,sb3-ppo,sb3-td3,sb3-sac."),
+    ] = "ppo,random",
     seed: Annotated[int, typer.Option(min=0, help="Of the held-out MDPs and all else.")] = 0,
-    out: Annotated[Path, typer.Option(help="Where JSON and picture go.")] = Path("evaluation"),
+    out: Annotated[
+        Path, typer.Option(help="Folder for tables, pictures and raw returns, new or interrupted.")
+    ] = Path("evaluation"),
+    ranks: Annotated[
+        int | None, typer.Option(min=2, help="Start mpirun with so many ranks, one the master.")
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="MetaGenRL's table 1 beside the losses' returns.")
+    ] = False,
     json_: Json = False,
 ) -> None:
-    """Raise fresh agents with saved losses and with PPO on MDPs that training never saw.
+    """Raise fresh agents with saved losses and with baselines on MDPs that training never saw.
+
+    The same command again goes on where it stopped; several tasks are crossed with all losses.
 
     Example: epg evaluate runs/quickstart/best.safetensors --task random-cart-pole --lifetimes 64
     """
-    from epg.metatest.evaluate import check
-    from epg.metatest.evaluate import evaluate as run_evaluation
+    if ranks is not None and launched_size() == 1:
+        _start_ranks(ranks)
+    from epg.farm.worker import failing_together
 
-    sizes = _sizes("--hidden", hidden) if hidden is not None else None
-    from epg.tasks import parts_of
+    with failing_together():
+        from epg.metatest.evaluate import evaluate as run_evaluation
+        from epg.tasks import parts_of
 
-    names = [name for name in baselines.split(",") if name]
-    specs = [part for text in task for part in parts_of(_spec("--task", text))]
-    if not specs:
-        raise UserError("--task: found an empty list")
-    for spec in specs:
-        check(losses, spec, sizes, names, out)
-    results = [
-        run_evaluation(
-            losses, task=spec, lifetimes=lifetimes, updates=updates, hidden=sizes,
-            baselines=names, alpha=alpha, seed=seed, out=out,
+        result = run_evaluation(
+            losses,
+            task=[part for text in task for part in parts_of(_spec("--task", text))],
+            lifetimes=lifetimes,
+            updates=updates,
+            hidden=_sizes("--hidden", hidden) if hidden is not None else None,
+            activation=activation,
+            learning_rate=learning_rate,
+            alpha=alpha,
+            baselines=[name for name in baselines.split(",") if name],
+            seed=seed,
+            out=out,
         )
-        for spec in specs
-    ]  # fmt: skip
-    for result in results:
-        print(result.table())
-    if json_:
-        print(json.dumps({"tasks": [result.plain() for result in results]}))
+    if result is not None:
+        print(result.table(published))
+        if json_:
+            print(json.dumps(result.plain()))
 
 
 @app.command()
@@ -207,15 +228,29 @@ def tune(
         list[str] | None, typer.Argument(metavar="[key.sub=value]...", help="Settings to change.")
     ] = None,
     lifetimes: Annotated[int, typer.Option(min=2, help="Lifetimes for each setting.")] = 64,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File that the winners join; one in the user's cache if left out."),
+    ] = None,
+    ranks: Annotated[
+        int | None, typer.Option(min=2, help="Start mpirun with so many ranks, one the master.")
+    ] = None,
 ) -> None:
-    """Search PPO's learning rate, minibatch and passes on training MDPs, and keep the winner.
+    """Search the settings of PPO and REINFORCE on training MDPs, and keep the winners.
+
+    The same command again goes on where it stopped.
 
     Example: epg tune configs/quickstart.yaml
     """
-    from epg.config import load
-    from epg.metatest.tune import tune as run_tuning
+    if ranks is not None and launched_size() == 1:
+        _start_ranks(ranks)
+    from epg.farm.worker import failing_together
 
-    run_tuning(load(config, overrides or []), lifetimes)
+    with failing_together():
+        from epg.config import load
+        from epg.metatest.tune import tune as run_tuning
+
+        run_tuning(load(config, overrides or []), lifetimes, out)
 
 
 @app.command()
@@ -273,11 +308,7 @@ def bench(
         if workers % PLAYERS:
             raise UserError(f"--workers: found {workers}, allowed: a multiple of {PLAYERS}")
         if launched_size() == 1:
-            from epg.supervisor import Launcher
-
-            launcher = Launcher()
-            launcher.start(1 + PLAYERS, sys.argv[1:])
-            raise typer.Exit(launcher.wait() or 0)
+            _start_ranks(1 + PLAYERS)
         found = run(Load(workers, pairs, seconds, generations))
         if found is not None:
             print(found.table())
@@ -324,8 +355,8 @@ def epg(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    if launched_rank() != 0 and context.invoked_subcommand not in ("train", "bench"):
-        raise typer.Exit  # only these are work for many ranks
+    if launched_rank() != 0 and context.invoked_subcommand not in MANY:
+        raise typer.Exit
     if version:
         from epg import __version__
 
@@ -333,6 +364,16 @@ def epg(
         raise typer.Exit
     if context.invoked_subcommand is None:
         raise UserError("no command; epg --help lists them")
+
+
+def _start_ranks(ranks: int) -> None:
+    """This command again, on the ranks of an mpirun of its own; then end as that does."""
+    from epg.supervisor import CODES, Launcher
+
+    launcher = Launcher()
+    launcher.start(ranks, sys.argv[1:])
+    code = launcher.wait() or 0
+    raise typer.Exit(CODES[launcher.told] if launcher.told else code)
 
 
 def _sizes(option: str, text: str) -> tuple[int, ...]:
@@ -355,7 +396,7 @@ def _spec(where: str, text: str) -> Any:
 def main() -> None:
     """Run a command. A user's mistake is one line, said by rank 0 alone, and exit code 2."""
     hear_ends()
-    if sys.argv[1:2] == ["train"]:
+    if sys.argv[1:2] in (["train"], ["evaluate"], ["tune"]):
         hear_usr1()
     if launched_size() > 1:
         leave_to_launcher()

@@ -325,7 +325,7 @@ def validate(data: Mapping[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{where}: {_explain(error)}") from None
+        raise UserError(f"{where}: {explain(error)}") from None
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
 
@@ -347,7 +347,7 @@ def _override(data: dict[str, Any], override: str) -> None:
         raise UserError(f"override {override!r}: {error}") from None
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
     """One of pydantic's complaints, as one line: of a misspelt key rather than of a missing one."""
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     place = [str(part) for part in first["loc"]]

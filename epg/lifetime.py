@@ -22,7 +22,7 @@ from epg.losses.ppo import Ppo
 from epg.seeds import Fates, Stream
 from epg.tasks.base import Batch, Mdp, Task
 
-EPSILON = 1e-8
+ADAM_EPSILON = 1e-8
 BETAS = (0.9, 0.999)
 REGISTER = 64
 """Numbers, of which the widest registers hold a whole part."""
@@ -82,7 +82,7 @@ class InnerAdam:
         if not self._steps:
             self._begin([p for p in self._parameters if p.grad is not None])
         self._steps += 1
-        epsilon = EPSILON
+        epsilon = ADAM_EPSILON
         if self._reference:
             epsilon /= math.sqrt(1 - BETAS[1] ** self._steps)
         gradients = [p.grad.reshape(-1) for p in self._moved if p.grad is not None]

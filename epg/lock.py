@@ -62,7 +62,7 @@ class Lock:
                 holder = _parse(content)
                 raise UserError(
                     f"{self._path.parent}: process {holder.get('pid')} on {holder.get('host')} is "
-                    "at work on this run; wait for its end, or name another --run"
+                    "at work here; wait for its end, or name another folder"
                 )
             else:
                 if watched is None:

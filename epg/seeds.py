@@ -38,6 +38,7 @@ class Stream(IntEnum):
     FINAL_RESET = 7
     FINAL_ACTION = 8
     LOSS = 9
+    ANOTHER_LIBRARY = 10
 
 
 @dataclass(frozen=True)

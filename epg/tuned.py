@@ -1,10 +1,13 @@
-"""What is known of tuned PPO, by task and budget: its settings, its return, a random policy's.
+"""What is known of tuned baselines, by task, method and budget: settings and returns.
 
-`epg tune` finds them out, and they are kept in `tuned_ppo.yaml`.
+`epg tune` finds them out. Those in `tuned.yaml` came with the package; a user's own are kept in
+the cache, and count first.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,37 +20,51 @@ from epg.errors import UserError
 from epg.files import write_durably
 from epg.tasks import label
 
-TUNED = Path(str(resources.files("epg") / "tuned_ppo.yaml"))
+SHIPPED = Path(str(resources.files("epg") / "tuned.yaml"))
+TUNED = ("learning_rate", "minibatch", "passes")
+"""The settings that are searched."""
+ABOUT = ("updates", "steps_per_update", "hidden", "activation")
+"""The settings that an entry says it is about, besides the method: budget and agents."""
 
 
-def keep(task: str, entry: dict[str, Any]) -> None:
-    """Add what was found out of a task and budget, in place of what was known before."""
-    known = _read()
-    others = [e for e in known.get(task, []) if _budget(e) != _budget(entry)]
-    known[task] = [*others, entry]
+def cache() -> Path:
+    """The folder for what can be found out again: EPG_CACHE, or epg in the user's cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(os.environ.get("EPG_CACHE") or Path(home) / "epg")
+
+
+def kept() -> Path:
+    """The user's own file."""
+    return cache() / "tuned.yaml"
+
+
+def keep(task: str, entry: dict[str, Any], path: Path) -> None:
+    """Add what was found out to a file, in place of what it said of the same before."""
+    known = _read(path)
+    known[task] = [e for e in known.get(task, []) if _about(e) != _about(entry)] + [entry]
     try:
-        write_durably(TUNED, yaml.safe_dump(known, sort_keys=False).encode())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, yaml.safe_dump(known, sort_keys=False).encode())
     except OSError as error:
-        raise UserError(f"{TUNED}: {error.strerror}; found for {task}: {entry}") from None
+        raise UserError(f"{path}: {error.strerror}; found for {task}: {entry}") from None
 
 
-def tuned_ppo(task: str, life: Lifetime) -> tuple[Lifetime, bool]:
-    """PPO's settings for a task and budget, and whether they were tuned for just that.
+def tuned(method: str, task: str, life: Lifetime) -> tuple[Lifetime, bool]:
+    """A method's settings for a task and budget, and whether they were tuned for just that.
 
     Falls back to those of the nearest budget, then to the lifetime's own.
     """
-    entries = _read().get(task, [])
-    if not entries:
-        return life, False
+    wanted = about(method, life)
+    entries = [e for e in _known(task) if e["method"] == method]
 
-    def distance(entry: dict[str, Any]) -> float:
-        return abs(float(np.log(entry["updates"] * entry["steps_per_update"] / life.steps)))
+    def distance(entry: dict[str, Any]) -> tuple[bool, float]:
+        steps = entry["updates"] * entry["steps_per_update"]
+        return _about(entry) != wanted, abs(float(np.log(steps / life.steps)))
 
-    nearest = min(entries, key=distance)
-    setting = {name: nearest[name] for name in ("learning_rate", "minibatch", "passes")}
-    if life.steps_per_update % setting["minibatch"]:
-        return life, False
-    return life.but(**setting), _budget(nearest) == (life.updates, life.steps_per_update)
+    for entry in sorted(entries, key=distance):
+        if life.steps_per_update % entry["minibatch"] == 0:
+            return life.but(**{name: entry[name] for name in TUNED}), _about(entry) == wanted
+    return life, False
 
 
 def with_scales(config: Config) -> Config:
@@ -65,8 +82,8 @@ def _scaled(part: str | dict[str, Any], life: Lifetime) -> dict[str, Any]:
     whole = {"name": part} if isinstance(part, str) else part
     if "scale" in whole:
         return whole
-    for entry in _read().get(label(part), []):
-        if _budget(entry) == (life.updates, life.steps_per_update):
+    for entry in _known(label(part)):
+        if _about(entry) == about("ppo", life):
             if entry["final_return"] <= entry["random_return"]:
                 raise UserError(
                     f"task {label(part)}: in {life.updates} updates every {life.steps_per_update} "
@@ -81,9 +98,24 @@ def _scaled(part: str | dict[str, Any], life: Lifetime) -> dict[str, Any]:
     )
 
 
-def _budget(entry: dict[str, Any]) -> tuple[int, int]:
-    return entry["updates"], entry["steps_per_update"]
+def about(method: str, life: Lifetime) -> dict[str, Any]:
+    """What an entry speaks of, as it says so."""
+    plain = life.model_dump(mode="json")
+    return {"method": method} | {name: plain[name] for name in ABOUT}
 
 
-def _read() -> dict[str, list[dict[str, Any]]]:
-    return (parse_yaml(TUNED.read_text()) or {}) if TUNED.exists() else {}
+def _about(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: entry[name] for name in ("method", *ABOUT)}
+
+
+def _known(task: str) -> Iterator[dict[str, Any]]:
+    """The user's own first."""
+    for path in (kept(), SHIPPED):
+        yield from _read(path).get(task, [])
+
+
+def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
+    try:
+        return (parse_yaml(path.read_text()) or {}) if path.exists() else {}
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None

@@ -46,6 +46,14 @@ runpy.run_module("epg", run_name="__main__", alter_sys=True)
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where this user's winners of `epg tune` would be: the tests begin with none."""
+    path = tmp_path_factory.mktemp("cache")
+    os.environ["EPG_CACHE"] = str(path)
+    return path
+
+
 @dataclass(frozen=True)
 class Said:
     """What a process said, and its exit code; that of a killed one is negative."""

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 import yaml
 
-from epg import tuned
 from epg.config import load
 from epg.errors import UserError
+from epg.metatest.subjects import SubjectRaiser
 from epg.metatest.tune import tune
-from epg.tuned import tuned_ppo, with_scales
+from epg.tuned import kept as kept_file
+from epg.tuned import tuned, with_scales
 
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty file in place of the package's own."""
-    path = tmp_path / "tuned.yaml"
-    monkeypatch.setattr(tuned, "TUNED", path)
-    return path
+    """The file of a user who has tuned nothing yet."""
+    monkeypatch.setenv("EPG_CACHE", str(tmp_path / "cache"))
+    return kept_file()
 
 
 def test_what_was_tuned_for_each_task_of_a_mixture_becomes_its_scale(
@@ -35,13 +35,17 @@ def test_what_was_tuned_for_each_task_of_a_mixture_becomes_its_scale(
     found = tune(config, lifetimes=4)
     known = yaml.safe_load(kept.read_text())
     assert list(known) == ["point-goal", "random-cart-pole(force=9..11)"]
-    assert [[entry] for entry in found] == list(known.values())
+    assert [entry for entries in known.values() for entry in entries] == found
+    assert [entry["method"] for entry in found] == ["ppo", "reinforce"] * 2
+    ppos = [entry for entry in found if entry["method"] == "ppo"]
     for entry in found:
         assert entry["updates"] == 2 and entry["steps_per_update"] == 32
+        assert entry["hidden"] == [8] and entry["activation"] == "tanh"
+    for entry in ppos:
         assert entry["random_return"] < entry["final_return"]
-        assert entry["grid_steps"] == 2 * 12 * 4 * 64  # minibatches of 16 and 32 divide 32
+        assert entry["grid_steps"] == 5 * 2 * 4 * 4 * 64  # minibatches of 16 and 32 divide 32
     scaled = with_scales(config)
-    scales = [[e["random_return"], e["final_return"]] for e in found]
+    scales = [[e["random_return"], e["final_return"]] for e in ppos]
     assert scaled.task == [
         {"name": "point-goal", "scale": scales[0]},
         {"name": "random-cart-pole", "force": [9, 11], "scale": scales[1]},
@@ -49,12 +53,19 @@ def test_what_was_tuned_for_each_task_of_a_mixture_becomes_its_scale(
     assert with_scales(scaled) == scaled and scaled.hash() != config.hash()
     with pytest.raises(UserError, match="not known for 3 updates every 32 steps"):
         with_scales(load(tiny, [*mixture, "lifetime.updates=3"]))
-    assert tuned_ppo("point-goal", config.lifetime)[1]
+    life = config.lifetime
+    for method, entry in zip(("ppo", "reinforce"), found, strict=False):
+        settings, exact = tuned(method, "point-goal", life)
+        assert exact and settings.learning_rate == entry["learning_rate"]
+        assert (settings.minibatch, settings.passes) == (entry["minibatch"], entry["passes"])
+        nearest, exact = tuned(method, "point-goal", life.but(updates=3, hidden=(9,)))
+        assert not exact and nearest.learning_rate == entry["learning_rate"]
+    assert not list(kept.parent.glob("tuning-*"))
 
 
 def test_a_scale_that_would_be_none_is_told_with_what_was_measured(kept: Path, tiny: Path) -> None:
     config = load(tiny, ["task=[mountain-car]"])
-    (entry,) = tune(config, lifetimes=2)
+    entry, _ = tune(config, lifetimes=2)
     assert entry["random_return"] == entry["final_return"] == -200.0
     with pytest.raises(UserError, match=r"tuned PPO comes to -200.0, .* raise lifetime.updates"):
         with_scales(config)
@@ -65,6 +76,37 @@ def test_no_minibatch_that_fits_is_an_error(kept: Path, tiny: Path) -> None:
     with pytest.raises(UserError, match="steps_per_update: found 8, allowed: a multiple of 16"):
         tune(config, lifetimes=2)
     assert not kept.exists()
+
+
+def test_a_tuning_that_was_interrupted_goes_on(
+    kept: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load(tiny)
+    evaluate, done = SubjectRaiser.evaluate, []
+
+    def stop_at_the_tenth(self: Any, center: Any, chunk: Any) -> Any:
+        done.append(chunk.subject)
+        if len(done) == 10:
+            raise KeyboardInterrupt
+        return evaluate(self, center, chunk)
+
+    monkeypatch.setattr(SubjectRaiser, "evaluate", stop_at_the_tenth)
+    with pytest.raises(KeyboardInterrupt):
+        tune(config, lifetimes=2)
+    assert not kept.exists()
+    found = tune(config, lifetimes=2)
+    assert len(done) == 1 + (1 + 5 + 40) and len(set(done)) == 1 + 5 + 40
+    monkeypatch.undo()
+    monkeypatch.setenv("EPG_CACHE", str(kept.parent / "another"))
+    assert tune(config, lifetimes=2) == found
+
+
+def test_winners_can_join_a_file_of_ones_own(kept: Path, tiny: Path, tmp_path: Path) -> None:
+    own = tmp_path / "deep" / "own.yaml"
+    found = tune(load(tiny), 2, own)
+    assert not kept.exists() and yaml.safe_load(own.read_text()) == {"point-goal": found}
+    again = tune(load(tiny, ["seed=1"]), 2, own)
+    assert yaml.safe_load(own.read_text()) == {"point-goal": again}
 
 
 def test_a_run_keeps_the_scales_that_it_began_with(

@@ -26,7 +26,7 @@ def test_of_two_starts_at_once_one_is_refused(site: Site, undisturbed: Path) -> 
     codes = {first.end(): first, second.end(): second}
     assert set(codes) == {0, 2}
     waits, refused = codes[2].said.splitlines()
-    assert "is its holder alive?" in waits and "is at work on this run" in refused
+    assert "is its holder alive?" in waits and "is at work here" in refused
     check_same(site.run, undisturbed)
 
 
@@ -36,7 +36,7 @@ def test_a_start_during_a_supervised_run_is_refused(site: Site, undisturbed: Pat
     first = site.start("--ranks", "3", "farm.least_deadline=60", trouble=slow)
     site.wait_for(lambda: site.chunks() > 0)
     second = site.start("--ranks", "2")
-    assert second.end() == 2 and "is at work on this run" in second.said
+    assert second.end() == 2 and "is at work here" in second.said
     assert "again in" not in second.said
     assert first.end() == 0, first.said
     check_same(site.run, undisturbed)
@@ -108,7 +108,7 @@ def test_one_with_a_heartbeat_is_not(tmp_path: Path, changes: dict[str, object])
     path = tmp_path / "lock"
     holder(path, 60, **changes)
     beating = subprocess.Popen(["sh", "-c", f"sleep 1; touch {path}"])
-    with pytest.raises(UserError, match=r"process \d+ on .* is at work on this run"), Lock(path):
+    with pytest.raises(UserError, match=r"process \d+ on .* is at work here"), Lock(path):
         pass
     beating.wait()
     assert json.loads(path.read_text())["token"] == "theirs"

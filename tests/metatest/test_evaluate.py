@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import struct
 from dataclasses import replace
@@ -17,6 +18,7 @@ from epg import artifact, tasks
 from epg.chunk import draw_mdp
 from epg.errors import UserError
 from epg.metatest.evaluate import Evaluation
+from epg.metatest.scores import TaskScores
 from epg.seeds import Fate, Purpose
 
 LIFETIMES = 4
@@ -44,7 +46,8 @@ def strong(loss: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def returns(result: Evaluation) -> dict[str, list[float]]:
-    return {score.method: score.returns.tolist() for score in result.scores}
+    """Of the first task."""
+    return {score.subject.method: score.returns.tolist() for score in result.tasks[0].scores}
 
 
 def evaluate(loss: object, out: Path, **changes: object) -> Evaluation:
@@ -56,27 +59,34 @@ def evaluate(loss: object, out: Path, **changes: object) -> Evaluation:
 def test_the_same_seed_has_the_same_numbers_and_another_has_not(loss: Path, tmp_path: Path) -> None:
     once, again = evaluate(loss, tmp_path / "a"), evaluate(str(loss), tmp_path / "b")
     assert returns(once) == returns(again)
-    assert (tmp_path / "a" / "point-goal.json").read_bytes() == (
-        tmp_path / "b" / "point-goal.json"
-    ).read_bytes()
-    other = returns(evaluate(loss, tmp_path / "a", seed=1))
+    for name in ("evaluation.json", "returns.csv", "protocol.yaml"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    other = returns(evaluate(loss, tmp_path / "c", seed=1))
     assert all(other[name] != values for name, values in returns(once).items())
 
 
 def test_what_is_written_is_what_is_told(loss: Path, tmp_path: Path) -> None:
-    result = evaluate(loss, tmp_path, baselines=("ppo", "random"))
-    written = json.loads((tmp_path / "point-goal.json").read_text())
-    assert written == result.plain()
-    assert [s["method"] for s in written["scores"]] == ["learned loss", "ppo", "random"]
-    for score in written["scores"]:
-        assert len(score["returns"]) == LIFETIMES and np.isfinite(score["returns"]).all()
-        assert score["environment_steps_per_lifetime"] == 2 * 32
-        (row,) = (r for r in result.table().splitlines() if r.startswith(score["method"] + " "))
-        mean, iqm = score["final_return"]["mean"], score["final_return"]["iqm"]
-        assert mean["low"] <= mean["value"] <= mean["high"]
-        assert mean["value"] == pytest.approx(np.mean(score["returns"]))
-        for interval in (mean, iqm):
-            assert f"{interval['value']:.4g} [{interval['low']:.4g}, {interval['high']:.4g}]" in row
+    result = evaluate(loss, tmp_path)
+    written = json.loads((tmp_path / "evaluation.json").read_text())
+    assert written == json.loads(json.dumps(result.plain()))
+    [task] = written["tasks"]
+    assert [row["method"] for row in task["rows"]] == ["learned loss", "ppo", "random"]
+    assert task["environment_steps_per_lifetime"] == 2 * 32
+    with open(tmp_path / "returns.csv", newline="") as file:
+        lives = list(csv.DictReader(file))
+    for row in task["rows"]:
+        mine = [float(x["final_return"]) for x in lives if x["method"] == row["method"]]
+        assert len(mine) == LIFETIMES and mine == returns(result)[row["method"]]
+        [line] = [r for r in result.table().splitlines() if r.startswith(row["method"] + " ")]
+        final = row["final_return"]
+        assert (final["n"], final["over"]) == (LIFETIMES, "lifetimes")
+        assert final["mean"]["value"] == pytest.approx(np.mean(mine))
+        assert final["median"]["value"] == pytest.approx(np.median(mine))
+        for name in ("mean", "median", "iqm"):
+            interval = final[name]
+            assert interval["low"] <= interval["value"] <= interval["high"]
+            shown = f"{interval['value']:.4g} [{interval['low']:.4g}, {interval['high']:.4g}]"
+            assert shown in line
 
 
 def test_the_picture_is_a_png_of_some_size(loss: Path, tmp_path: Path) -> None:
@@ -85,7 +95,6 @@ def test_the_picture_is_a_png_of_some_size(loss: Path, tmp_path: Path) -> None:
     assert png.startswith(b"\x89PNG\r\n\x1a\n") and png.endswith(b"IEND\xaeB`\x82")
     width, height = struct.unpack(">II", png[16:24])
     assert width >= 600 and height >= 400
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["point-goal.json", "point-goal.png"]
 
 
 def test_no_mdp_of_the_training_is_met_again() -> None:
@@ -102,11 +111,11 @@ def test_no_mdp_of_the_training_is_met_again() -> None:
 
 
 def test_alpha_is_the_losses_unless_told_otherwise(strong: Path, tmp_path: Path) -> None:
-    default = evaluate(strong, tmp_path)
+    default = evaluate(strong, tmp_path / "a")
     assert "α 0.75" in default.table()
     learned = returns(default)["learned loss"]
-    assert returns(evaluate(strong, tmp_path, alpha=0.75))["learned loss"] == learned
-    assert returns(evaluate(strong, tmp_path, alpha=0.0))["learned loss"] != learned
+    assert returns(evaluate(strong, tmp_path / "b", alpha=0.75))["learned loss"] == learned
+    assert returns(evaluate(strong, tmp_path / "c", alpha=0.0))["learned loss"] != learned
 
 
 def test_with_alpha_1_a_loss_is_ppo(loss: Path, tmp_path: Path) -> None:
@@ -116,16 +125,17 @@ def test_with_alpha_1_a_loss_is_ppo(loss: Path, tmp_path: Path) -> None:
 
 
 def test_lifetimes_do_not_depend_on_how_many_there_are(loss: Path, tmp_path: Path) -> None:
-    few, more = returns(evaluate(loss, tmp_path)), returns(evaluate(loss, tmp_path, lifetimes=6))
+    few = returns(evaluate(loss, tmp_path / "few"))
+    more = returns(evaluate(loss, tmp_path / "more", lifetimes=6))
     assert all(more[name][:LIFETIMES] == pytest.approx(few[name], rel=1e-6) for name in few)
 
 
 def test_several_losses(loss: Path, strong: Path, tmp_path: Path) -> None:
-    result = returns(evaluate([loss, strong], tmp_path, baselines=()))
+    result = returns(evaluate([loss, strong], tmp_path / "both", baselines=()))
     assert len(result) == 2
     first, second = result
     assert first != second and all(len(name) < len(str(loss)) for name in result)
-    assert result[first] == returns(evaluate(loss, tmp_path))["learned loss"]
+    assert result[first] == returns(evaluate(loss, tmp_path / "one"))["learned loss"]
     assert result[first] != result[second]
 
 
@@ -143,8 +153,8 @@ def test_a_loss_for_a_mixture_goes_to_each_of_its_tasks_padded(
     said = epg_("evaluate", best, "--task", spec, "--lifetimes", 3, folder=tmp_path)
     assert (said.code, said.err) == (0, "")
     assert said.out.count("padded to 4 observations, 2 actions") == 2
-    names = sorted(p.name for p in (tmp_path / "evaluation").glob("*.json"))
-    assert names == ["point-goal.json", "random-cart-pole.json"]
+    names = sorted(p.name for p in (tmp_path / "evaluation").glob("*.png"))
+    assert names == ["point-goal.png", "random-cart-pole.png"]
 
 
 def test_a_padded_task_is_lived_as_by_larger_agents(loss: Path, tmp_path: Path) -> None:
@@ -155,7 +165,7 @@ def test_a_padded_task_is_lived_as_by_larger_agents(loss: Path, tmp_path: Path) 
     larger = tmp_path / "larger.safetensors"
     replace(found, genome=genome, phi=genome.draw(0, zero_output=False)).save(larger)
     result = evaluate(larger, tmp_path / "out")
-    assert np.isfinite(result.scores[0].returns).all()
+    assert np.isfinite(result.tasks[0].scores[0].returns).all()
     usual = returns(evaluate(loss, tmp_path / "usual"))
     assert returns(result)["ppo"] == usual["ppo"]
     assert returns(result)["learned loss"] != usual["learned loss"]
@@ -168,36 +178,43 @@ def test_a_task_that_is_not_at_hand_any_more_does_not_matter(loss: Path, tmp_pat
     assert returns(evaluate(foreign, tmp_path / "out")) == returns(evaluate(loss, tmp_path / "a"))
 
 
-def test_longer_lives_and_other_sizes(strong: Path, tmp_path: Path) -> None:
-    trained = evaluate(strong, tmp_path)
-    longer = evaluate(strong, tmp_path, updates=5)
-    assert longer.updates == 5 and longer.scores[0].lived.episode_returns.shape == (LIFETIMES, 5)
-    assert returns(longer) != returns(trained)
-    wider = evaluate(strong, tmp_path, hidden=(16, 4))
-    assert returns(wider)["learned loss"] != returns(trained)["learned loss"]
+def test_longer_lives_and_other_agents(strong: Path, tmp_path: Path) -> None:
+    trained = returns(evaluate(strong, tmp_path / "trained"))
+    longer = evaluate(strong, tmp_path / "longer", updates=5)
+    assert longer.tasks[0].scores[0].lives.episode_returns.shape == (LIFETIMES, 5)
+    assert longer.tasks[0].steps == 5 * 32 and returns(longer) != trained
+    for name, changes in {
+        "wider": {"hidden": (16, 4)},
+        "relu": {"activation": "relu"},
+        "slow": {"learning_rate": 1e-3},
+    }.items():
+        other = returns(evaluate(strong, tmp_path / name, **changes))
+        assert other["learned loss"] != trained["learned loss"]
+        assert (other["ppo"] == trained["ppo"]) == (name == "slow")
 
 
 def test_a_lifetime_that_failed_counts_as_the_worst(strong: Path, tmp_path: Path) -> None:
     """Of all methods: by the worst of its own, a method would gain from failing."""
-    scores = evaluate(strong, tmp_path).scores
-    worst = min(score.lived.final_return.min() for score in scores)
+    scores = evaluate(strong, tmp_path).tasks[0].scores
+    worst = min(score.lives.final_return.min() for score in scores)
     broken = np.array([np.nan, np.nan, np.nan, 7.0])
-    score = replace(scores[0], lived=replace(scores[0].lived, final_return=broken))
-    assert score.returns.tolist() == [worst, worst, worst, 7.0]
-    assert score.failures == 3 and score.plain()["failures"] == 3
+    score = replace(scores[0], lives=replace(scores[0].lives, final_return=broken))
+    assert score.returns.tolist() == [worst, worst, worst, 7.0] and score.failures == 3
+    task = TaskScores("point-goal", (score, *scores[1:]), {})
+    assert task.rows[0].failures == 3 and "3 lifetimes failed" in task.table()
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"lifetimes": 0}, {"updates": 0}, {"hidden": ()}, {"hidden": (8, -1)}, {"alpha": 1.5},
-        {"alpha": float("nan")}, {"seed": -1},
+        {"alpha": float("nan")}, {"seed": -1}, {"activation": "sine"}, {"learning_rate": 0.0},
     ],
 )  # fmt: skip
 def test_impossible_numbers_are_refused(
     loss: Path, tmp_path: Path, changes: dict[str, object]
 ) -> None:
-    with pytest.raises(UserError, match=f"^{next(iter(changes))}: found .*, allowed: "):
+    with pytest.raises(UserError, match=f"^{next(iter(changes))}.*: .*, found "):
         evaluate(loss, tmp_path / "out", **changes)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,43 +1,81 @@
-"""Means, interquartile means and bootstrap intervals."""
+"""Aggregates, and their intervals against a plain loop."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from epg.metatest.statistics import Interval, bootstrap, interquartile_mean, mean
+from epg.metatest import statistics
+from epg.metatest.statistics import (
+    LIFETIMES,
+    Interval,
+    difference,
+    improvement,
+    probability,
+    summarise,
+)
 
 
-def test_the_interquartile_mean_drops_a_quarter_at_each_end() -> None:
-    assert interquartile_mean(np.array([9.0, 1, 2, 3, 4, 5, 6, -700])) == 3.5
-    assert interquartile_mean(np.array([4.0, 1, 100])) == 35.0
-    both = interquartile_mean(np.array([[0.0, 1, 2, 9], [7.0, 7, 7, 7]]))
-    assert both.tolist() == [1.5, 7.0]
+@pytest.fixture
+def many_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "RESAMPLES", 4000)
 
 
-@pytest.mark.parametrize("statistic", [mean, interquartile_mean])
-def test_the_interval_is_that_of_a_plain_loop(statistic: object) -> None:
-    values = np.random.default_rng(1).gamma(2.0, 10.0, size=24)
-    found = bootstrap(values, statistic)
+def test_aggregates_of_one_task() -> None:
+    scores = np.array([9.0, 1, 2, 3, 4, 5, 6, -700])[:, None]
+    found = summarise(scores, LIFETIMES)
+    assert (found.mean.value, found.median.value, found.iqm.value) == (-83.75, 3.5, 3.5)
+    assert (found.n, found.over) == (8, "lifetimes")
+
+
+def test_over_tasks_the_median_is_that_of_the_tasks_and_the_middle_half_is_of_all() -> None:
+    scores = np.array([[0.0, 1, 9], [2, 1, 5], [4, 1, 7], [6, 1, 3]])
+    found = summarise(scores, LIFETIMES)
+    assert found.mean.value == pytest.approx((3 + 1 + 6) / 3) and found.median.value == 3.0
+    assert found.iqm.value == pytest.approx(np.mean(sorted(scores.ravel())[3:9]))
+
+
+def test_intervals_are_those_of_a_plain_loop_that_resamples_within_tasks(
+    many_resamples: None,
+) -> None:
+    scores = np.random.default_rng(1).gamma(2.0, 10.0, size=(24, 2)) * np.array([1.0, 3.0])
+    found = summarise(scores, LIFETIMES).mean
     rng = np.random.default_rng(2)
-    resampled = [float(statistic(rng.choice(values, size=24))) for _ in range(20_000)]
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    width = high - low
-    assert found.low == pytest.approx(low, abs=0.05 * width)
-    assert found.high == pytest.approx(high, abs=0.05 * width)
-    assert found.value == statistic(values) and found.n == 24
+    means = [
+        np.mean([rng.choice(column, size=24).mean() for column in scores.T]) for _ in range(20_000)
+    ]
+    low, high = np.percentile(means, [2.5, 97.5])
+    assert found.low == pytest.approx(low, abs=0.05 * (high - low))
+    assert found.high == pytest.approx(high, abs=0.05 * (high - low))
+    assert found.value == pytest.approx(scores.mean())
 
 
-def test_the_interval_of_many_is_the_normal_one() -> None:
-    values = np.random.default_rng(0).normal(5.0, 2.0, size=2000)
-    found = bootstrap(values)
-    half = 1.96 * values.std() / np.sqrt(2000)
-    assert found.high - found.value == pytest.approx(half, rel=0.05)
-    assert found.value - found.low == pytest.approx(half, rel=0.05)
+def test_the_probability_of_improvement_counts_a_tie_half() -> None:
+    ours, theirs = np.array([[1.0], [2.0], [3.0]]), np.array([[2.0], [0.0]])
+    assert probability(ours, theirs) == pytest.approx((3 + 1 + 0.5) / 6)
+    found = improvement(ours, theirs)
+    assert found.value == pytest.approx(0.75) and 0 <= found.low <= 0.75 <= found.high <= 1
+    same = improvement(ours, ours)
+    assert same.value == 0.5
 
 
-def test_the_same_values_have_the_same_interval() -> None:
-    values = np.arange(10.0)
-    assert bootstrap(values) == bootstrap(values)
-    assert bootstrap(np.full(5, 3.0)) == Interval(3.0, 3.0, 3.0, 5)
-    assert str(Interval(1.23456, 1, 2, 3)) == "1.235 [1, 2]"
+def test_a_difference_of_unequally_many(many_resamples: None) -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(5.0, 2.0, (400, 1)), rng.normal(4.0, 1.0, (100, 1))
+    found = difference(ours, theirs)
+    assert found.value == pytest.approx(ours.mean() - theirs.mean())
+    half = 1.96 * np.sqrt(ours.var() / 400 + theirs.var() / 100)
+    assert found.high - found.value == pytest.approx(half, rel=0.1)
+    assert found.value - found.low == pytest.approx(half, rel=0.1)
+
+
+def test_the_same_scores_have_the_same_interval_and_no_one_elses_chance_is_touched() -> None:
+    scores = np.arange(10.0)[:, None]
+    np.random.seed(7)
+    expected = np.random.random()
+    np.random.seed(7)
+    once = summarise(scores, LIFETIMES)
+    assert np.random.random() == expected
+    assert once == summarise(scores, LIFETIMES)
+    assert summarise(np.full((5, 1), 3.0), LIFETIMES).mean == Interval(3.0, 3.0, 3.0)
+    assert str(Interval(1.23456, 1, 2)) == "1.235 [1, 2]"

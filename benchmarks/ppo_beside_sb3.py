@@ -1,0 +1,69 @@
+"""Our PPO beside Stable-Baselines3's, with equal settings: is one of the two misunderstood?
+
+    python benchmarks/ppo_beside_sb3.py [--lifetimes 128] [--out FOLDER]
+
+On hopper and cart-pole, at the same environment steps, agents at birth and starts: the difference of
+mean final returns with its 95 % bootstrap interval. Under mpirun it takes all ranks. The same command
+goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from epg import tasks
+from epg.config import Config
+from epg.farm.journal import Journal
+from epg.farm.roles import take_part
+from epg.metatest.baselines import subject_of
+from epg.metatest.statistics import LIFETIMES, difference, summarise
+from epg.metatest.subjects import SubjectRaiser, raise_all
+from epg.seeds import Purpose
+
+TASKS = {
+    "hopper": {"updates": 64, "minibatch": 32, "passes": 5, "learning_rate": 1e-3},
+    "cart-pole": {"updates": 64, "minibatch": 32, "passes": 5, "learning_rate": 1e-3},
+}
+METHODS = ("ppo", "sb3-ppo")
+WANTED = 0.15
+"""Half the interval's width over the mean, at most."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lifetimes", type=int, default=128)
+    parser.add_argument("--out", type=Path, default=Path("ppo-beside-sb3"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    config = Config(task="hopper")
+    subjects = [
+        subject_of(method, tasks.make(name), config.lifetime.but(**settings), 0, Purpose.EVALUATION)
+        for name, settings in TASKS.items()
+        for method in METHODS
+    ]
+    journal = Journal(options.out / "journal.jsonl", repr(TASKS), {})
+
+    def lead(farm):
+        lives = raise_all(farm, subjects, options.lifetimes, Purpose.EVALUATION, journal)
+        for name in TASKS:
+            ours, theirs = (
+                life.final_return[:, None]
+                for subject, life in zip(subjects, lives, strict=True)
+                if subject.task == name
+            )
+            found = difference(ours, theirs)
+            middle = (ours.mean() + theirs.mean()) / 2
+            half = (found.high - found.low) / 2 / middle
+            print(f"{name}: {subjects[0].life.steps:,} steps, n = {options.lifetimes} each")
+            for method, returns in zip(METHODS, (ours, theirs), strict=True):
+                print(f"  {method:<8} {summarise(returns, LIFETIMES).mean}")
+            print(
+                f"  difference {found}: {'contains' if found.low <= 0 <= found.high else 'MISSES'} "
+                f"0, ± {half:.1%} of the mean (wanted: at most {WANTED:.0%})"
+            )
+
+    take_part(SubjectRaiser(config, subjects), options.out / "log", lead)
+
+
+main()

@@ -1,0 +1,243 @@
+"""What became of every method, in numbers: rows of statistics, tables, CSV.
+
+Shape letters: n lifetimes, U updates, T tasks, S evolution seeds.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from epg.metatest.plot import carry_forward
+from epg.metatest.statistics import (
+    LIFETIMES,
+    SEEDS,
+    Interval,
+    Summary,
+    improvement,
+    probability,
+    summarise,
+)
+from epg.metatest.subjects import Lives, Subject
+
+REFERENCE, FLOOR = "ppo", "random"
+"""What methods are compared with; what normalised scores are 0 for (they are 1 for the other)."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A method on a task."""
+
+    subject: Subject
+    lives: Lives
+    worst: float
+    """what a lifetime that failed counts as: the worst return of any method on this task"""
+
+    @property
+    def returns(self) -> np.ndarray:
+        """[n] final returns, those that failed as the worst."""
+        finals = self.lives.final_return
+        return np.where(np.isfinite(finals), finals, self.worst)
+
+    @property
+    def failures(self) -> int:
+        return int((~np.isfinite(self.lives.final_return)).sum())
+
+    @property
+    def areas(self) -> np.ndarray:
+        """[n] area under the learning curve over its width: mean over updates of the return of the
+        latest episode, before the first one ends that of the first; NaN where none ended."""
+        latest = carry_forward(self.lives.episode_returns)
+        first = np.where(np.isfinite(latest), np.arange(latest.shape[1]), latest.shape[1]).min(1)
+        known = first < latest.shape[1]
+        filler = latest[np.arange(len(latest)), np.where(known, first, 0)]
+        return np.asarray(np.where(np.isfinite(latest), latest, filler[:, None]).mean(1))
+
+
+@dataclass(frozen=True)
+class Row:
+    """The statistics of a method, on one task or, normalised, over several."""
+
+    method: str
+    final_return: Summary
+    area: Summary | None
+    """None where some lifetimes have seen no end of an episode"""
+    improvement: Interval | None
+    """over PPO, of final returns; None of PPO itself, and without it"""
+    failures: int
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a method came to on T tasks."""
+
+    finals: np.ndarray
+    """[n, T] final returns"""
+    areas: np.ndarray
+    """[n, T] areas under the learning curve; NaN where no episode ended"""
+    failures: int
+
+
+Families = Mapping[str, Sequence[str]]
+"""Losses that differ by their evolution seed alone, by what to call them together."""
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """All methods on one task, on the same held-out MDPs."""
+
+    task: str
+    scores: tuple[Score, ...]
+    families: Families
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of a lifetime."""
+        return self.scores[0].subject.life.steps
+
+    def samples(self) -> dict[str, Sample]:
+        """By method."""
+        return {
+            s.subject.method: Sample(s.returns[:, None], s.areas[:, None], s.failures)
+            for s in self.scores
+        }
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        return rows_of(self.samples(), self.families)
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "task": self.task,
+            "environment_steps_per_lifetime": self.steps,
+            "rows": [row.plain() for row in self.rows],
+            "settings": {s.subject.method: s.subject.about for s in self.scores},
+            "environment_steps": {s.subject.method: s.lives.steps for s in self.scores},
+        }
+
+    def table(self) -> str:
+        """For people."""
+        lifetimes = len(self.scores[0].returns)
+        head = (
+            f"{self.task}: {self.steps:,} environment steps a lifetime, {lifetimes} held-out "
+            "lifetimes, the same MDPs for every method"
+        )
+        about = [f"  {s.subject.method}: {s.subject.about}" for s in self.scores]
+        return "\n".join([head, *table_of(self.rows), *about])
+
+
+def rows_of(samples: Mapping[str, Sample], families: Families) -> list[Row]:
+    """Families first, then each method by itself.
+
+    Of a family each evolution seed is one number: what its loss comes to over its lifetimes.
+    """
+    reference = samples.get(REFERENCE)
+    rows = []
+    for name, members in families.items():
+        seeds = [samples[m] for m in members if m in samples]
+        if len(seeds) < len(members):
+            continue
+        together = Sample(
+            np.array([seed.finals.mean(0) for seed in seeds]),
+            np.array([seed.areas.mean(0) for seed in seeds]),
+            sum(seed.failures for seed in seeds),
+        )
+        beats = None
+        if reference is not None:
+            each = [[probability(seed.finals, reference.finals)] for seed in seeds]
+            beats = summarise(np.array(each), SEEDS).mean
+        rows.append(_row(name, together, SEEDS, beats))
+    for name, sample in samples.items():
+        beats = None
+        if reference is not None and name != REFERENCE:
+            beats = improvement(sample.finals, reference.finals)
+        rows.append(_row(name, sample, LIFETIMES, beats))
+    return rows
+
+
+def _row(method: str, sample: Sample, over: str, beats: Interval | None) -> Row:
+    known = bool(np.isfinite(sample.areas).all())
+    area = summarise(sample.areas, over) if known else None
+    return Row(method, summarise(sample.finals, over), area, beats, sample.failures)
+
+
+def normalised(tasks: Sequence[TaskScores]) -> dict[str, Sample]:
+    """Methods that live on all of several tasks, each task on its own scale: random 0, PPO 1.
+
+    Empty without these two, and where PPO is no better than random on some task.
+    """
+    samples = [task.samples() for task in tasks]
+    columns: list[dict[str, Sample]] = []
+    for on_task in samples:
+        low, high = on_task.get(FLOOR), on_task.get(REFERENCE)
+        if low is None or high is None or not low.finals.mean() < high.finals.mean():
+            return {}
+        columns.append({name: _scaled(s, low, high) for name, s in on_task.items()})
+    return {
+        name: Sample(
+            np.concatenate([column[name].finals for column in columns], 1),
+            np.concatenate([column[name].areas for column in columns], 1),
+            sum(column[name].failures for column in columns),
+        )
+        for name in columns[0]
+        if all(name in column for column in columns)
+    }
+
+
+def _scaled(sample: Sample, low: Sample, high: Sample) -> Sample:
+    def scaled(values: np.ndarray, zero: np.ndarray, one: np.ndarray) -> np.ndarray:
+        return np.asarray((values - zero.mean()) / (one.mean() - zero.mean()))
+
+    return Sample(
+        scaled(sample.finals, low.finals, high.finals),
+        scaled(sample.areas, low.areas, high.areas),
+        sample.failures,
+    )
+
+
+def table_of(rows: Sequence[Row]) -> list[str]:
+    """Lines for people."""
+    width = max(len(row.method) for row in rows) + 2
+    columns = ("mean", "IQM", "median", f"P(> {REFERENCE})", "area, IQM")
+    lines = [f"{'final return':<{width}}" + "".join(f"{name:>27}" for name in columns)]
+    for row in rows:
+        final, area = row.final_return, row.area
+        cells = (final.mean, final.iqm, final.median, row.improvement, area.iqm if area else None)
+        failed = f"  {row.failures} lifetimes failed" if row.failures else ""
+        over = f"  {final.n} {final.over}" if final.over == SEEDS else ""
+        shown = "".join(f"{cell or ''!s:>27}" for cell in cells)
+        lines.append(f"{row.method:<{width}}{shown}{over}{failed}")
+    return lines
+
+
+def csv_of(tasks: Sequence[TaskScores]) -> str:
+    """Every lifetime's numbers."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("task", "method", "lifetime", "final_return", "area", "failed"))
+    for task in tasks:
+        for score in task.scores:
+            rows = zip(score.lives.final_return, score.areas, strict=True)
+            for lifetime, (final, area) in enumerate(rows):
+                failed = not np.isfinite(final)
+                writer.writerow(
+                    (task.task, score.subject.method, lifetime, _cell(final), _cell(area),
+                     int(failed))
+                )  # fmt: skip
+    return text.getvalue()
+
+
+def _cell(value: float) -> str:
+    """Empty for what is not known."""
+    return repr(float(value)) if np.isfinite(value) else ""

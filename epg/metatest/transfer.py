@@ -1,0 +1,55 @@
+"""Trained here, tested there: the shape of MetaGenRL's table 1 (Kirsch et al. 2020, 1910.04098)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from importlib import resources
+
+from epg.metatest.scores import TaskScores
+
+PUBLISHED = "metagenrl_table1.csv"
+MISSING = "–"
+
+
+def table(
+    tasks: Sequence[TaskScores], trained_on: Mapping[str, str], published: bool = False
+) -> list[str]:
+    """Lines: what a method was trained on, then its mean final return on each task.
+
+    Where a loss is made for smaller tasks, there is a dash. `published`: the paper's figures too,
+    and in what they differ from ours.
+    """
+    names = [task.task for task in tasks]
+    rows: list[tuple[str, ...]] = [("trained on \\ tested on", "method", *names)]
+    means = [{row.method: str(row.final_return.mean) for row in task.rows} for task in tasks]
+    for method in dict.fromkeys(name for column in means for name in column):
+        cells = (column.get(method, MISSING) for column in means)
+        rows.append((trained_on.get(method, ""), method, *cells))
+    notes = ["Mean final return with 95 % intervals; – where the loss is made for a smaller task."]
+    if published:
+        theirs = read()
+        for entry in theirs:
+            cells = (f"{entry[n]}*" if n in entry else MISSING for n in names)
+            rows.append((entry["trained_on"], f"{entry['method']}*", *cells))
+        ours = tasks[0].steps
+        notes.append(
+            f"* published ({theirs[0]['source']}), mean over seeds, without intervals: "
+            f"{int(theirs[0]['steps']):,} environment steps a lifetime, here {ours:,}; OpenAI "
+            "Gym's environments, here Gymnasium's v5"
+        )
+        for name in names:
+            if name not in theirs[0]:
+                notes.append(f"  {name}: not among theirs")
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        *("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
+          for row in rows),
+        *notes,
+    ]  # fmt: skip
+
+
+def read() -> list[dict[str, str]]:
+    """The published rows: task columns by our names, and what was spent."""
+    text = (resources.files("epg.metatest") / PUBLISHED).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
