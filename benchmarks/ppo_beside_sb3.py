@@ -2,9 +2,9 @@
 
     python benchmarks/ppo_beside_sb3.py [--lifetimes 128] [--out FOLDER]
 
-On hopper and cart-pole, at the same environment steps, agents at birth and starts: the difference of
-mean final returns with its 95 % bootstrap interval. Under mpirun it takes all ranks. The same command
-goes on where it stopped.
+On hopper and cart-pole, at the same environment steps, agents at birth and starts: the difference
+of mean final returns with its 95 % bootstrap interval. Under mpirun it takes all ranks. The same
+command goes on where it stopped.
 """
 
 from __future__ import annotations

@@ -222,6 +222,29 @@ def evaluate(
 
 
 @app.command()
+def inspect(
+    loss: Annotated[Path, typer.Argument(help="A saved loss, *.safetensors.")],
+    task: Annotated[str, typer.Option(help="As in a configuration.")],
+    lifetimes: Annotated[int, typer.Option(min=2, help="That are watched.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Of their MDPs and all else.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for numbers and picture.")] = Path("anatomy"),
+    json_: Json = False,
+) -> None:
+    """What a loss has learned: its gradient beside PPO's, and what it hangs on.
+
+    Example: epg inspect results/quickstart/best.safetensors --task random-cart-pole
+    """
+    from epg.metatest.anatomy import inspect as look_inside
+    from epg.metatest.anatomy import write
+
+    found = look_inside(loss, _spec("--task", task), lifetimes, seed)
+    write(found, out)
+    print(f"{found.table()}\nwritten to {out}")
+    if json_:
+        print(json.dumps(found.plain()))
+
+
+@app.command()
 def tune(
     config: Annotated[Path, typer.Argument(help="YAML file with task and lifetime.")],
     overrides: Annotated[

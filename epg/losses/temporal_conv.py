@@ -81,6 +81,29 @@ class Architecture:
             pieces.append(piece.ravel())
         return torch.from_numpy(np.concatenate(pieces))
 
+    @property
+    def removable(self) -> tuple[str, ...]:
+        """What `without` can take away: all but the policy's outputs, which it acts through."""
+        return (*self.inputs, "memory", "context")
+
+    def without(self, phi: Tensor, what: str) -> Tensor:
+        """φ [P, D] blind to one of its inputs: the weights that it is multiplied with are 0."""
+        blind = phi.clone()
+        named = self.split(blind)
+        conv, step = named["conv0.weight"], named["step.weight"]
+        if what == "context":
+            step[:, :, self.row_size : self.row_size + CONTEXT] = 0
+        elif what == "memory":
+            conv[:, :, -self.body.memory :] = 0
+            step[:, :, -self.body.memory :] = 0
+        else:
+            sizes = {"observation": self.body.observation_size, "action": self.body.action_size}
+            first = sum(sizes.get(name, 1) for name in self.inputs[: self.inputs.index(what)])
+            columns = slice(first, first + sizes.get(what, 1))
+            conv[:, :, columns] = 0
+            step[:, :, columns] = 0
+        return blind
+
     def split(self, phi: Tensor) -> dict[str, Tensor]:
         """φ [P, D] to parameters by name, views of [P, *shape]."""
         pieces = phi.split([math.prod(shape) for shape in self.shapes.values()], dim=1)

@@ -199,6 +199,14 @@ def _write(result: Evaluation) -> None:
     write_durably(result.out / "evaluation.json", text.encode())
     write_durably(result.out / "returns.csv", csv_of(result.tasks).encode())
     for task in result.tasks:
-        curves = {s.subject.method: s.lives.episode_returns for s in task.scores}
-        steps = task.scores[0].subject.life.steps_per_update
-        plot_curves(result.out / f"{tasks.file_name(task.task)}.png", task.task, curves, steps)
+        write_durably(result.out / f"{tasks.file_name(task.task)}.png", picture(task))
+
+
+def picture(task: TaskScores) -> bytes:
+    """Learning curves, as a PNG."""
+    curves = {
+        s.subject.method
+        + (f" ({s.failures} failed)" if s.failures else ""): s.lives.episode_returns
+        for s in task.scores
+    }
+    return plot_curves(task.task, curves, task.scores[0].subject.life.steps_per_update)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from epg import tasks
 from epg.artifact import Artifact
-from epg.config import Config
+from epg.config import Config, Lifetime
 from epg.errors import UserError
 from epg.lifetime import ppo_of
 from epg.losses.mixture import Mixture
@@ -53,30 +53,49 @@ def subjects_of(protocol: Protocol, losses: Losses) -> Iterator[Subject]:
 def _of_loss(
     name: str, artifact: Artifact, config: Config, phi: Tensor, task: Task, protocol: Protocol
 ) -> Subject:
-    body, changes = artifact.genome.architecture.body, protocol.changes()
+    changes = protocol.changes()
     if protocol.learning_rate is not None:
         changes["learning_rate"] = protocol.learning_rate
     life = config.lifetime.but(**changes)
     alpha = artifact.alpha if protocol.alpha is None else protocol.alpha
     about = f"α {alpha:g}, {settings_of(life)}"
-    sizes = (body.observation_size, body.action_size)
-    fitted: Task = task
-    if sizes != (task.observation_size, task.action_size):
-        fitted = Padded(task, *sizes)
+    fitted = fit(artifact, task)
+    if fitted is not task:
+        sizes = fitted.observation_size, fitted.action_size
         about += f", padded to {sizes[0]} observations, {sizes[1]} actions"
-    loss_phi, policy = artifact.genome.split(phi.unsqueeze(0))
-
-    def loss(count: int) -> Mixture:
-        learned = TemporalConvLoss(
-            artifact.genome.architecture, loss_phi.expand(count, -1), life.buffer, config.reference
-        )
-        return Mixture([(1 - alpha, learned), (alpha, ppo_of(life, config.reference))])
-
     raising = raising_of(
-        fitted, loss, life, protocol.seed, Purpose.EVALUATION,
-        policy[0] if policy is not None else None, config.reference,
+        fitted,
+        lambda count: mixture(learned_loss(artifact, phi, life, count), alpha, life, config),
+        life, protocol.seed, Purpose.EVALUATION, policy_of(artifact, phi), config.reference,
     )  # fmt: skip
     return Subject(task.name, name, about, life, raising)
+
+
+def fit(artifact: Artifact, task: Task) -> Task:
+    """The task, padded where the loss is made for a larger one."""
+    body = artifact.genome.architecture.body
+    sizes = (body.observation_size, body.action_size)
+    return task if sizes == (task.observation_size, task.action_size) else Padded(task, *sizes)
+
+
+def learned_loss(artifact: Artifact, phi: Tensor, life: Lifetime, count: int) -> TemporalConvLoss:
+    """The loss of φ [size], the same for so many agents."""
+    loss_phi, _ = artifact.genome.split(phi.unsqueeze(0))
+    return TemporalConvLoss(
+        artifact.genome.architecture, loss_phi.expand(count, -1), life.buffer,
+        artifact.config["reference"],
+    )  # fmt: skip
+
+
+def policy_of(artifact: Artifact, phi: Tensor) -> Tensor | None:
+    """The initial policy [n] in φ [size], where it evolved."""
+    _, policy = artifact.genome.split(phi.unsqueeze(0))
+    return policy[0] if policy is not None else None
+
+
+def mixture(learned: TemporalConvLoss, alpha: float, life: Lifetime, config: Config) -> Mixture:
+    """What agents are raised with: PPO has the weight α."""
+    return Mixture([(1 - alpha, learned), (alpha, ppo_of(life, config.reference))])
 
 
 def _first_phi(name: str, artifact: Artifact, config: Config) -> Tensor:

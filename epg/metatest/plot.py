@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from epg.files import write_durably
 
-
-def plot_curves(
-    path: Path, title: str, curves: Mapping[str, np.ndarray], steps_per_update: int
-) -> None:
+def plot_curves(title: str, curves: Mapping[str, np.ndarray], steps_per_update: int) -> bytes:
     """Mean return of the latest episodes against environment steps, with 95 % bands, as a PNG.
 
     curves: by method, [lifetimes, updates] returns of episodes that ended before each update, NaN
@@ -23,24 +19,28 @@ def plot_curves(
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for name, returns in curves.items():
-        latest = carry_forward(returns)
         steps = steps_per_update * np.arange(1, returns.shape[1] + 1)
-        count = np.isfinite(latest).sum(0)
-        shown = count > len(latest) / 2
-        if not shown.any():
-            continue
-        latest, steps, count = latest[:, shown], steps[shown], count[shown]
-        mean = np.nanmean(latest, axis=0)
-        half = 1.96 * np.nanstd(latest, axis=0) / np.sqrt(count)
-        (line,) = axes.plot(steps, mean, label=name)
-        axes.fill_between(steps, mean - half, mean + half, alpha=0.2, color=line.get_color())
+        band(axes, steps, carry_forward(returns), name)
     axes.set(title=title, xlabel="environment steps of a lifetime", ylabel="return of an episode")
     axes.grid(alpha=0.3)
     if axes.lines:  # none where no episode ended
         axes.legend()
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120)
-    write_durably(path, image.getvalue())
+    return image.getvalue()
+
+
+def band(axes: Any, steps: np.ndarray, values: np.ndarray, label: str) -> None:
+    """Mean and 95 % band of [lifetimes, updates], where most lifetimes have a number."""
+    count = np.isfinite(values).sum(0)
+    shown = count > len(values) / 2
+    if not shown.any():
+        return
+    values = np.where(np.isfinite(values), values, np.nan)[:, shown]
+    mean = np.nanmean(values, axis=0)
+    half = 1.96 * np.nanstd(values, axis=0) / np.sqrt(count[shown])
+    (line,) = axes.plot(steps[shown], mean, label=label)
+    axes.fill_between(steps[shown], mean - half, mean + half, alpha=0.2, color=line.get_color())
 
 
 def carry_forward(returns: np.ndarray) -> np.ndarray:

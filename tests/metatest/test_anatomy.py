@@ -1,0 +1,107 @@
+"""What a loss has learned: gradients beside PPO's, and without its inputs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from epg import artifact
+from epg.errors import UserError
+from epg.losses.ppo import Ppo
+from epg.metatest import anatomy
+from epg.metatest.anatomy import inspect, write
+from epg.metatest.evaluate import evaluate
+
+CONTEXT_COLUMNS = slice(6, 38)
+"""Of step.weight of a loss for 2 observations and 2 actions, after those, reward and done."""
+
+
+@pytest.fixture(scope="module")
+def loss(finished: Path) -> Path:
+    return finished / "best.safetensors"
+
+
+@pytest.fixture
+def changed(loss: Path, tmp_path: Path) -> Path:
+    """Where a loss with other weights is to be."""
+    return tmp_path / "changed.safetensors"
+
+
+def save_with(loss: Path, path: Path, name: str, columns: slice) -> None:
+    """The same loss with some inputs of a layer at weight 0."""
+    found = artifact.load(loss)
+    phi = found.phi.clone()
+    found.genome.name(phi)[name][:, columns] = 0
+    replace(found, phi=phi).save(path)
+
+
+def test_a_loss_that_ignores_an_input_does_not_change_without_it(loss: Path, changed: Path) -> None:
+    whole = inspect(loss, "point-goal", lifetimes=3)
+    assert set(whole.change) == {"observation", "action", "reward", "done", "memory", "context"}
+    assert all((values > 0).all() for name, values in whole.change.items() if name != "done")
+    save_with(loss, changed, "step.weight", CONTEXT_COLUMNS)
+    blind = inspect(changed, "point-goal", lifetimes=3)
+    assert (blind.change["context"] == 0).all() and (blind.change["reward"] > 0).all()
+    assert "changes without context     0 [0, 0]" in blind.table()
+
+
+def test_ppo_itself_goes_the_way_of_ppo(loss: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of a learned loss; without an input it is the same PPO."""
+    monkeypatch.setattr(anatomy, "learned_loss", lambda *_: Ppo())
+    found = inspect(loss, "point-goal", lifetimes=3)
+    np.testing.assert_allclose(found.cosine, 1.0, atol=1e-5)
+    np.testing.assert_allclose(found.norm, found.ppo_norm, rtol=1e-6)
+    assert all((values == 0).all() for values in found.change.values())
+
+
+def test_watching_changes_nothing(
+    loss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agents are those of an evaluation with the same seed, bit for bit."""
+    seen = []
+    live = anatomy.raising_of
+
+    def overheard(*arguments: object) -> object:
+        raising = live(*arguments)
+
+        def raise_and_keep(first: int, count: int) -> object:
+            seen.append(raising(first, count))
+            return seen[-1]
+
+        return raise_and_keep
+
+    monkeypatch.setattr(anatomy, "raising_of", overheard)
+    inspect(loss, "point-goal", lifetimes=3)
+    judged = evaluate(loss, "point-goal", lifetimes=3, baselines=(), out=tmp_path / "out")
+    assert judged is not None
+    assert seen[0].final_return.tolist() == judged.tasks[0].scores[0].returns.tolist()
+
+
+def test_a_constant_loss_has_no_direction(loss: Path, changed: Path) -> None:
+    save_with(loss, changed, "output.weight", slice(None))
+    found = inspect(changed, "point-goal", lifetimes=2)
+    assert np.isnan(found.cosine).all() and (found.norm == 0).all()
+    assert found.picture().startswith(b"\x89PNG\r\n\x1a\n")
+    assert "cosine with PPO's gradient  nan" in found.table()
+
+
+def test_numbers_and_picture_are_written(loss: Path, tmp_path: Path) -> None:
+    found = inspect(loss, "point-goal", lifetimes=2)
+    write(found, tmp_path / "deep" / "out")
+    written = json.loads((tmp_path / "deep" / "out" / "anatomy-point-goal.json").read_text())
+    assert written["lifetimes"] == 2
+    cosine = written["means"]["cosine with PPO's gradient"]
+    assert cosine["value"] == pytest.approx(found.cosine.mean())
+    png = (tmp_path / "deep" / "out" / "anatomy-point-goal.png").read_bytes()
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    assert torch.get_num_threads() == 1
+
+
+def test_a_task_that_is_too_large_is_refused(loss: Path) -> None:
+    with pytest.raises(UserError, match="does not fit task random-cart-pole: it has 4 obs"):
+        inspect(loss, "random-cart-pole")
