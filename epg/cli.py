@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 UsageError: Any = typer.BadParameter.__bases__[0]
 """click's, or that of the click which newer typers bring along"""
-MANY = ("train", "evaluate", "tune", "bench")
+MANY = ("train", "evaluate", "report", "tune", "bench")
 """The commands that are work for many ranks."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
 
@@ -219,6 +219,33 @@ def evaluate(
         print(result.table(published))
         if json_:
             print(json.dumps(result.plain()))
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    lifetimes: Annotated[
+        int, typer.Option(min=2, help="Where its best loss was not evaluated yet.")
+    ] = 32,
+    baselines: Annotated[str, typer.Option(help="Likewise.")] = "ppo,random",
+    ranks: Annotated[
+        int | None, typer.Option(min=2, help="Start mpirun with so many ranks, one the master.")
+    ] = None,
+) -> None:
+    """A page about a run: fitness, learning curves, the table, health, cost; evaluates if needed.
+
+    Example: epg report runs/quickstart
+    """
+    if ranks is not None and launched_size() == 1:
+        _start_ranks(ranks)
+    from epg.farm.worker import failing_together
+
+    with failing_together():
+        from epg.metatest.report import report as write_report
+
+        page = write_report(run, lifetimes, tuple(name for name in baselines.split(",") if name))
+    if page is not None:
+        print(f"written: {page}")
 
 
 @app.command()
@@ -419,7 +446,7 @@ def _spec(where: str, text: str) -> Any:
 def main() -> None:
     """Run a command. A user's mistake is one line, said by rank 0 alone, and exit code 2."""
     hear_ends()
-    if sys.argv[1:2] in (["train"], ["evaluate"], ["tune"]):
+    if sys.argv[1:2] and sys.argv[1] in ("train", "evaluate", "report", "tune"):
         hear_usr1()
     if launched_size() > 1:
         leave_to_launcher()

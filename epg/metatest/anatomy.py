@@ -5,7 +5,6 @@ Shape letters: P lifetimes, U updates, M new rows, n parameters of a policy.
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from epg.files import write_durably
 from epg.losses.base import Loss, Objective
 from epg.metatest.baselines import raising_of
 from epg.metatest.methods import fit, learned_loss, mixture, policy_of
-from epg.metatest.plot import band
+from epg.metatest.plot import band, png
 from epg.metatest.protocol import Losses, misfit
 from epg.metatest.statistics import LIFETIMES, Interval, summarise
 from epg.seeds import Purpose
@@ -135,9 +134,7 @@ class Anatomy:
         inputs.set(title="change of the gradient without …", xlabel="‖difference‖ / ‖gradient‖")
         for axes in (direction, length, inputs):
             axes.grid(alpha=0.3)
-        image = io.BytesIO()
-        figure.savefig(image, format="png", dpi=120)
-        return image.getvalue()
+        return png(figure)
 
 
 def inspect(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from epg import tasks
 from epg.config import parse_yaml
@@ -52,9 +53,25 @@ class Evaluation:
 
     protocol: Protocol
     tasks: tuple[TaskScores, ...]
-    trained_on: dict[str, str]
-    """by method"""
+    losses: Losses
     out: Path
+
+    @property
+    def trained_on(self) -> dict[str, str]:
+        """By loss."""
+        return {
+            name: " + ".join(artifact.tasks)
+            for name, artifact in zip(self.losses.names, self.losses.artifacts, strict=True)
+        }
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of all lifetimes, final episodes included."""
+        return sum(score.lives.steps for task in self.tasks for score in task.scores)
+
+    @property
+    def core_hours(self) -> float:
+        return sum(s.lives.seconds for task in self.tasks for s in task.scores) / 3600
 
     @cached_property
     def overall(self) -> list[Row]:
@@ -118,9 +135,13 @@ def evaluate(
         activation=activation, learning_rate=learning_rate, alpha=alpha, baselines=baselines,
         seed=seed,
     )  # fmt: skip
-    out = Path(out)
+    return carry_out(protocol, found, Path(out))
+
+
+def carry_out(protocol: Protocol, losses: Losses, out: Path) -> Evaluation | None:
+    """An evaluation that was planned, or what is missing of it; None on workers."""
     refuse_others(out, protocol)
-    subjects = list(subjects_of(protocol, found))
+    subjects = list(subjects_of(protocol, losses))
     lives: list[Lives] = []
     take_part(
         SubjectRaiser(protocol, subjects),
@@ -129,7 +150,7 @@ def evaluate(
     )
     if not lives:
         return None
-    result = _evaluation(out, protocol, found, subjects, lives)
+    result = _evaluation(out, protocol, losses, subjects, lives)
     _write(result)
     return result
 
@@ -141,21 +162,25 @@ def refuse_others(out: Path, protocol: Protocol) -> None:
     files = [file for file in out.iterdir() if file.name != "lock"] if out.exists() else []
     if not any(not file.name.startswith(".") for file in files):
         return
-    path = out / PROTOCOL
-    if not path.exists():
+    if not (out / PROTOCOL).exists():
         raise UserError(f"{out}: holds other files and no {PROTOCOL}; name a new --out")
-    try:
-        theirs = parse_yaml(path.read_text())
-    except (OSError, UserError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    ours = parse_yaml(protocol.yaml())
+    theirs, ours = (p.model_dump(mode="json") for p in (read_protocol(out), protocol))
     for name, here in ours.items():
-        there = theirs.get(name) if isinstance(theirs, dict) else None
-        if there != here:
+        if theirs[name] != here:
             raise UserError(
-                f"{out}: holds another evaluation ({name}: there {there}, here {here}); name a "
-                "new --out"
+                f"{out}: holds another evaluation ({name}: there {theirs[name]}, here {here}); "
+                "name a new --out"
             )
+
+
+def read_protocol(out: Path) -> Protocol:
+    """What is evaluated in a folder."""
+    path = out / PROTOCOL
+    try:
+        return Protocol.model_validate_json(json.dumps(parse_yaml(path.read_text())))
+    except (OSError, UserError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: cannot be read ({reason})") from None
 
 
 def _lead(farm: Farm, out: Path, protocol: Protocol, subjects: Sequence[Subject]) -> list[Lives]:
@@ -187,11 +212,7 @@ def _evaluation(
         worst = float(np.nanmin(finals)) if np.isfinite(finals).any() else 0.0
         scores = tuple(Score(subject, life, worst) for subject, life in mine)
         found.append(TaskScores(name, scores, families))
-    trained_on = {
-        name: " + ".join(artifact.tasks)
-        for name, artifact in zip(losses.names, losses.artifacts, strict=True)
-    }
-    return Evaluation(protocol, tuple(found), trained_on, out)
+    return Evaluation(protocol, tuple(found), losses, out)
 
 
 def _write(result: Evaluation) -> None:

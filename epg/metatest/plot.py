@@ -1,4 +1,4 @@
-"""Learning curves."""
+"""Pictures: learning curves, and the course of an evolution."""
 
 from __future__ import annotations
 
@@ -25,6 +25,62 @@ def plot_curves(title: str, curves: Mapping[str, np.ndarray], steps_per_update: 
     axes.grid(alpha=0.3)
     if axes.lines:  # none where no episode ended
         axes.legend()
+    return png(figure)
+
+
+def plot_fitness(metrics: Mapping[str, np.ndarray]) -> bytes:
+    """Fitness over generations and over environment steps, as a PNG.
+
+    metrics: columns of metrics.csv, [generations]; NaN where not measured.
+    """
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    measured = np.isfinite(metrics["validation"])
+    for axes, name in zip(
+        figure.subplots(1, 2, sharey=True), ("generation", "environment_steps"), strict=True
+    ):
+        across = metrics[name]
+        axes.fill_between(
+            across, metrics["fitness_worst"], metrics["fitness_best"], alpha=0.15,
+            label="worst to best candidate",
+        )  # fmt: skip
+        axes.plot(across, metrics["fitness_mean"], label="mean of candidates")
+        validation = metrics["validation"][measured]
+        axes.plot(across[measured], validation, "o-", label="validation of φ itself")
+        axes.set(xlabel=name.replace("_", " "), ylabel="fitness")
+        axes.grid(alpha=0.3)
+    axes.legend()
+    return png(figure)
+
+
+HEALTH = {
+    "pairs that tied, candidates that failed": ("ties", "failures"),
+    "pairs left out": ("invalid",),
+    "signal over noise: |difference| / its spread": ("pair_signal",),
+    "cosine with the gradient before": ("gradient_cosine",),
+    "‖φ‖": ("phi_norm",),
+    "σ, α, learning rate": ("sigma", "alpha", "learning_rate"),
+    "KL of an inner update": ("inner_kl",),
+    "entropy of policies": ("inner_entropy",),
+    "environment steps a second": ("steps_per_second",),
+}
+"""What tells whether an evolution is well: titles and columns of metrics.csv."""
+
+
+def plot_health(metrics: Mapping[str, np.ndarray]) -> bytes:
+    """A small panel for each of HEALTH over generations, as a PNG."""
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(3, 3).flat, HEALTH.items(), strict=True):
+        for name in names:
+            axes.plot(metrics["generation"], metrics[name], label=name.replace("_", " "))
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.3)
+        if len(names) > 1:
+            axes.legend(fontsize=8)
+    return png(figure)
+
+
+def png(figure: Figure) -> bytes:
+    """A figure, drawn."""
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120)
     return image.getvalue()
