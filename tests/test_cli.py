@@ -14,7 +14,10 @@ from safetensors.torch import save_file
 import epg as package
 
 Run = Callable[..., object]
-COMMANDS = ("train", "submit", "status", "evaluate", "tune", "tasks", "bench", "doctor")
+COMMANDS = (
+    "train", "submit", "status", "evaluate", "report", "inspect", "tune", "tasks", "bench",
+    "doctor",
+)  # fmt: skip
 
 
 def refused(said: object, *told: str) -> None:
@@ -217,14 +220,14 @@ def with_policy(epg: Run, tiny: Path, tmp_path_factory: pytest.TempPathFactory) 
         (["flipped.safetensors"], ["flipped.safetensors", "checksum"]),
         (
             ["run/loss.safetensors", "--task", "random-cart-pole"],
-            ["observation size is 2, the task's 4", "pad a task to a larger loss"],
+            ["4 observations and 1 actions, the loss is made for 2 and 2", "zeros can pad tasks"],
         ),
-        (["run/loss.safetensors", "--task", "mountain-car"], ["action size is 2, the task's 3"]),
+        (["run/loss.safetensors", "--task", "mountain-car"], ["its actions are discrete"]),
         (["run/loss.safetensors", "--task", "[[point-goal]]"], ["one at a time"]),
         (["run/loss.safetensors", "--task", "{name: cart-pole"], ["--task", "broken YAML"]),
         (["run/loss.safetensors", "--task", "{name: point-goal, x: 1}"], ["parameter 'x'"]),
         (["run/loss.safetensors", "--task", "pole"], ["'pole'", "did you mean cart-pole?"]),
-        (["run/loss.safetensors", "--baselines", "ppo,a2c"], ["'a2c'", "allowed: ppo, random"]),
+        (["run/loss.safetensors", "--baselines", "ppo,a2c"], ["'a2c'", "allowed: random, ppo"]),
         (["run/loss.safetensors", "--hidden", "8;8"], ["--hidden", "'8;8'", "64,64"]),
         (["run/loss.safetensors", "--hidden", "²"], ["--hidden"]),
         (["run/loss.safetensors", "--alpha", "nan"], ["--alpha"]),
@@ -244,7 +247,8 @@ def test_evaluate_refuses_other_sizes_for_an_evolved_policy(
     epg: Run, with_policy: Path, tmp_path: Path
 ) -> None:
     arguments = ("evaluate", with_policy, "--task", "point-goal", "--lifetimes", 2)
-    refused(epg(*arguments, "--hidden", "8,8", folder=tmp_path), "layers 8", "--hidden 8,8")
+    refused(epg(*arguments, "--hidden", "8,8", folder=tmp_path), "tanh layers 8; tanh layers 8,8")
+    refused(epg(*arguments, "--activation", "relu", folder=tmp_path), "relu layers 8 do not fit")
     assert list(tmp_path.iterdir()) == []
     assert epg(*arguments, "--hidden", "8", folder=tmp_path).code == 0
 
@@ -255,6 +259,22 @@ def test_evaluate_says_and_writes_what_came_out(epg: Run, finished: Path, tmp_pa
         "--json", "--out", "out", folder=tmp_path,
     )  # fmt: skip
     assert (said.code, said.err) == (0, "")
-    told = json.loads(said.out.splitlines()[-1])["tasks"]
-    assert told == [json.loads((tmp_path / "out" / "point-goal.json").read_text())]
-    assert "learned loss" in said.out and "ppo" in said.out and "out/point-goal.png" in said.out
+    told = json.loads(said.out.splitlines()[-1])
+    assert told == json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert "learned loss" in said.out and "ppo" in said.out and "written to out" in said.out
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "evaluation.json", "journal.jsonl", "log", "point-goal.png", "protocol.yaml", "returns.csv"
+    }  # fmt: skip
+
+
+def test_inspect_says_and_writes_what_it_saw(epg: Run, finished: Path, tmp_path: Path) -> None:
+    said = epg(
+        "inspect", finished / "loss.safetensors", "--task", "point-goal", "--lifetimes", 2,
+        "--json", "--out", "out", folder=tmp_path,
+    )  # fmt: skip
+    assert (said.code, said.err) == (0, "")
+    told = json.loads(said.out.splitlines()[-1])
+    assert told == json.loads((tmp_path / "out" / "anatomy-point-goal.json").read_text())
+    assert "cosine with PPO's gradient" in said.out
+    other = ("inspect", finished / "loss.safetensors", "--task", "random-cart-pole")
+    refused(epg(*other, folder=tmp_path), "does not fit task random-cart-pole")

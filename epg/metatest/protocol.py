@@ -113,6 +113,11 @@ def plan(
     """Raises `UserError` for what cannot be evaluated."""
     if not specs:
         raise UserError("task: found none, expected at least one")
+    for spec in specs:
+        if isinstance(spec, list):
+            raise UserError(
+                f"task: found {spec}, allowed: NAME or {{name: NAME, …}}, one at a time"
+            )
     made = [tasks.make(spec) for spec in specs]
     for name in baselines:
         for task in made:
@@ -123,10 +128,14 @@ def plan(
             if names.count(name) > 1:
                 raise UserError(f"{what} {name}: found twice")
     losses = Losses(paths)
+    why = [[misfit(artifact, task) for task in made] for artifact in losses.artifacts]
+    for path, each in zip(losses.paths, why, strict=True):
+        if all(each):
+            raise UserError(f"{path}: does not fit {each[0]}")
+    for on_task in zip(*why, strict=True):
+        if all(on_task):
+            raise UserError(f"{losses.paths[0]}: does not fit {on_task[0]}")
     for path, artifact in zip(losses.paths, losses.artifacts, strict=True):
-        why = [misfit(artifact, task) for task in made]
-        if all(why):
-            raise UserError(f"{path}: does not fit {why[0]}")
         _check_body(path, artifact, hidden, activation)
     first = losses.configs[0]
     settings: dict[str, Any] = {

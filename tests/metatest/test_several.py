@@ -37,7 +37,7 @@ def loss(finished: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def seeds(loss: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Losses of three evolution seeds, and one of another configuration."""
+    """Losses of three evolution seeds, one of another configuration, and one for larger tasks."""
     folder, found = tmp_path_factory.mktemp("seeds"), artifact.load(loss)
     paths = []
     for name, seed, sigma in (("a", 0, 0.05), ("b", 1, 0.05), ("c", 2, 0.05), ("d", 0, 0.06)):
@@ -47,6 +47,13 @@ def seeds(loss: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         paths[-1].parent.mkdir()
         phi = found.phi * (1 + seed + 10 * (sigma > 0.05))
         replace(found, phi=phi, config=config).save(paths[-1])
+    body = replace(found.genome.architecture.body, observation_size=5)
+    genome = replace(found.genome, architecture=replace(found.genome.architecture, body=body))
+    paths.append(folder / "large" / "best.safetensors")
+    paths[-1].parent.mkdir()
+    config = found.config | {"seed": 9, "task": "large"}
+    phi = genome.draw(0, zero_output=False)
+    replace(found, phi=phi, genome=genome, config=config, tasks=("large",)).save(paths[-1])
     return paths
 
 
@@ -158,7 +165,7 @@ def test_another_evaluations_folder_is_refused(
 def test_evolution_seeds_are_one_row_with_one_number_each(crossed: Evaluation) -> None:
     task = crossed.tasks[0]
     methods = [row.method for row in task.rows]
-    assert methods == ["3 seeds", "seed-a", "seed-b", "seed-c", "seed-d", "ppo", "random"]
+    assert methods == ["3 seeds", "seed-a", "seed-b", "seed-c", "seed-d", "large", "ppo", "random"]
     together, *alone = task.rows
     assert (together.final_return.n, together.final_return.over) == (3, "evolution seeds")
     assert all((row.final_return.n, row.final_return.over) == (4, "lifetimes") for row in alone)
@@ -174,9 +181,9 @@ def test_evolution_seeds_are_one_row_with_one_number_each(crossed: Evaluation) -
 
 
 def test_over_tasks_random_is_0_and_ppo_1(crossed: Evaluation) -> None:
-    """And a task that the losses do not fit has the baselines alone."""
+    """And a task that a loss does not fit has no row of it."""
     fits = [[row.method for row in task.rows] for task in crossed.tasks]
-    assert fits[0] == fits[2] and fits[1] == ["ppo", "random"]
+    assert fits[0] == fits[2] and fits[1] == ["large", "ppo", "random"]
     two = replace(crossed, tasks=tuple(better_ppo(crossed.tasks[i]) for i in (0, 2)))
     rows = {row.method: row.final_return for row in two.overall}
     assert list(rows) == fits[0]
@@ -188,7 +195,7 @@ def test_over_tasks_random_is_0_and_ppo_1(crossed: Evaluation) -> None:
     worse = replace(two, tasks=(two.tasks[0], better_ppo(two.tasks[1], -100)))
     assert worse.overall == [] and "no scores over all tasks" in worse.table()
     three = replace(crossed, tasks=tuple(map(better_ppo, crossed.tasks)))
-    assert [row.method for row in three.overall] == ["ppo", "random"]
+    assert [row.method for row in three.overall] == ["large", "ppo", "random"]
 
 
 def better_ppo(task: TaskScores, by: float = 100.0) -> TaskScores:
@@ -209,7 +216,7 @@ def better_ppo(task: TaskScores, by: float = 100.0) -> TaskScores:
 def test_the_table_of_transfer_has_the_papers_shape(crossed: Evaluation) -> None:
     lines = crossed.table().splitlines()
     begin = next(i for i, line in enumerate(lines) if line.startswith("trained on"))
-    head, rows = lines[begin], lines[begin + 1 : begin + 8]
+    head, rows = lines[begin], lines[begin + 1 : begin + 9]
     assert head.split() == [
         "trained", "on", "\\", "tested", "on", "method", "point-goal", "random-cart-pole",
         "point-goal(angle=0.0..1.0)",
@@ -217,7 +224,8 @@ def test_the_table_of_transfer_has_the_papers_shape(crossed: Evaluation) -> None
     assert [row.split()[:2] for row in rows[1:5]] == [
         ["point-goal", f"seed-{name}"] for name in "abcd"
     ]
-    assert all(transfer.MISSING in row for row in rows[:5])
+    assert rows[5].split()[:2] == ["large", "large"]
+    assert [transfer.MISSING in row for row in rows] == [True] * 5 + [False] * 3
 
 
 def test_published_figures_stand_beside_ours_and_are_marked(crossed: Evaluation) -> None:

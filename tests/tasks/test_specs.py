@@ -192,4 +192,4 @@ def test_the_template_in_the_docs_trains(
     narrow = "{name: my_tasks:PushBlock, mass: [5, 9]}"
     said = epg("evaluate", "run/best.safetensors", "--task", narrow, folder=tmp_path)
     assert (said.code, said.err) == (0, "")
-    assert "my_tasks:PushBlock(mass=5..9): final return" in said.out
+    assert "my_tasks:PushBlock(mass=5..9): 64 environment steps" in said.out
