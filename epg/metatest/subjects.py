@@ -116,8 +116,12 @@ def _cut(
     workers: int, subjects: Sequence[Subject], lifetimes: int, purpose: Purpose,
     known: Sequence[set[int]],
 ) -> Iterator[Chunk]:  # fmt: skip
-    """Chunks of what is not known, those that take the longest first."""
-    share = -(-lifetimes // workers)
+    """Chunks of what is not known, those that take the longest first.
+
+    Large ones are quicker by the lifetime; they are cut where workers would have nothing to do.
+    """
+    parts = -(-2 * workers // len(subjects))
+    share = -(-lifetimes // parts) if workers > 1 else lifetimes
     order = sorted(range(len(subjects)), key=lambda number: subjects[number].batch)
     for number in order:
         for first, count in cut(lifetimes, min(subjects[number].batch, share), known[number]):
