@@ -88,8 +88,8 @@ class Anatomy:
     change: dict[str, np.ndarray]
     """[P, U] by input: the share of the gradient that goes with it"""
 
-    def rows(self) -> dict[str, Interval]:
-        """Means over a lifetime, with intervals over lifetimes."""
+    def rows(self) -> dict[str, Interval | None]:
+        """Means over a lifetime, with intervals over lifetimes; None where nothing was finite."""
         measured = {
             "cosine with PPO's gradient": self.cosine,
             "norm of the gradient": self.norm,
@@ -103,7 +103,7 @@ class Anatomy:
             f"{self.task}: gradients of the learned loss alone, means over {len(self.cosine)} "
             "lifetimes with 95 % intervals"
         ]
-        lines += [f"{name:<28}{interval}" for name, interval in self.rows().items()]
+        lines += [f"{name:<28}{interval or '–'}" for name, interval in self.rows().items()]
         lines.append(
             "changes without X: ‖g − g without X‖ / ‖g‖, where the loss is blind to that input"
         )
@@ -111,7 +111,7 @@ class Anatomy:
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
-        rows = {name: vars(interval) for name, interval in self.rows().items()}
+        rows = {name: interval and vars(interval) for name, interval in self.rows().items()}
         return {"task": self.task, "lifetimes": len(self.cosine), "means": rows}
 
     def picture(self) -> bytes:
@@ -127,9 +127,10 @@ class Anatomy:
         length.set(title="norm of the gradient", xlabel="environment steps of a lifetime")
         length.set_yscale("log")
         length.legend()
-        rows = {name: _mean(values) for name, values in self.change.items()}
-        values, lows, highs = np.array([(r.value, r.low, r.high) for r in rows.values()]).T
-        inputs.barh(list(rows), values, xerr=[values - lows, highs - values])
+        rows = {name: mean for name, v in self.change.items() if (mean := _mean(v))}
+        found = [(r.value, r.value - r.low, r.high - r.value) for r in rows.values()]
+        values, below, above = np.array(found).reshape(-1, 3).T
+        inputs.barh(list(rows), values, xerr=[below, above])
         inputs.invert_yaxis()
         inputs.set(title="change of the gradient without …", xlabel="‖difference‖ / ‖gradient‖")
         for axes in (direction, length, inputs):
@@ -198,10 +199,10 @@ def _stack(values: list[Tensor]) -> np.ndarray:
     return torch.stack(values, 1).double().numpy()
 
 
-def _mean(values: np.ndarray) -> Interval:
-    """Of [P, U], what is not finite left out; over lifetimes."""
+def _mean(values: np.ndarray) -> Interval | None:
+    """Of [P, U], what is not finite left out; over lifetimes. None if nothing is left."""
     finite = np.where(np.isfinite(values), values, np.nan)
     known = np.isfinite(finite).any(1)
     if not known.any():
-        return Interval(float("nan"), float("nan"), float("nan"))
+        return None
     return summarise(np.nanmean(finite[known], axis=1)[:, None], LIFETIMES).mean

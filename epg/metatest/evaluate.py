@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from epg import tasks
 from epg.config import parse_yaml
-from epg.errors import RunError, UserError
+from epg.errors import INTERRUPTIONS, RunError, UserError
 from epg.farm import Farm
 from epg.farm.journal import Journal
 from epg.farm.roles import take_part
@@ -83,16 +83,20 @@ class Evaluation:
         """For people; `published`: MetaGenRL's table 1 beside ours."""
         parts = [task.table() for task in self.tasks]
         if len(self.tasks) > 1:
-            head = "all tasks, each on its own scale: random 0, ppo 1"
-            if self.overall:
-                parts.append("\n".join([head, *table_of(self.overall)]))
-            else:
-                parts.append(
-                    "no scores over all tasks: they need the baselines random and ppo, and a ppo "
-                    "above random on every task"
-                )
+            parts.append("\n".join(self._overall_lines()))
             parts.append("\n".join(transfer.table(self.tasks, self.trained_on, published)))
         return "\n\n".join([*parts, f"{OVER}\nwritten to {self.out}"])
+
+    def _overall_lines(self) -> list[str]:
+        if not self.overall:
+            return [
+                "no scores over all tasks: they need the baselines random and ppo, and a ppo "
+                "above random on every task"
+            ]
+        head = "all tasks, each on its own scale: random 0, ppo 1"
+        if not all(found["ppo"].exact for found in self.protocol.tuned.values()):
+            head += " (which is not tuned for all of them)"
+        return [head, *table_of(self.overall)]
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -194,6 +198,9 @@ def _lead(farm: Farm, out: Path, protocol: Protocol, subjects: Sequence[Subject]
             open_log(out / "log", 0)
             journal = Journal(out / JOURNAL, protocol.hash(), {})
             return raise_all(farm, subjects, protocol.lifetimes, Purpose.EVALUATION, journal)
+    except INTERRUPTIONS:
+        print(f"{out}: what is finished is saved; the same command goes on", flush=True)
+        raise
     except OSError as error:
         if not error.filename:
             raise

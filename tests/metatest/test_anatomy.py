@@ -87,7 +87,8 @@ def test_a_constant_loss_has_no_direction(loss: Path, changed: Path) -> None:
     found = inspect(changed, "point-goal", lifetimes=2)
     assert np.isnan(found.cosine).all() and (found.norm == 0).all()
     assert found.picture().startswith(b"\x89PNG\r\n\x1a\n")
-    assert "cosine with PPO's gradient  nan" in found.table()
+    assert "cosine with PPO's gradient  –" in found.table()
+    assert found.plain()["means"]["cosine with PPO's gradient"] is None
 
 
 def test_numbers_and_picture_are_written(loss: Path, tmp_path: Path) -> None:
