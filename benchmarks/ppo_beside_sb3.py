@@ -16,6 +16,7 @@ from epg import tasks
 from epg.config import Config
 from epg.farm.journal import Journal
 from epg.farm.roles import take_part
+from epg.lock import Lock
 from epg.metatest.baselines import subject_of
 from epg.metatest.statistics import LIFETIMES, difference, summarise
 from epg.metatest.subjects import SubjectRaiser, raise_all
@@ -45,7 +46,8 @@ def main() -> None:
     journal = Journal(options.out / "journal.jsonl", repr(TASKS), {})
 
     def lead(farm):
-        lives = raise_all(farm, subjects, options.lifetimes, Purpose.EVALUATION, journal)
+        with Lock(options.out / "lock") as lock:
+            lives = raise_all(farm, subjects, options.lifetimes, Purpose.EVALUATION, journal, lock)
         for name in TASKS:
             ours, theirs = (
                 life.final_return[:, None]

@@ -121,16 +121,23 @@ def draw_mdp(task: Task, fate: Fate, draw: str = "pair") -> Mdp:
     return task.draw(fate.rng(Stream.MDP))
 
 
-def cut(total: int, size: int, known: Container[int]) -> Iterator[tuple[int, int]]:
-    """What of 0, …, total − 1 is not known, as runs of at most `size`: first ones and counts."""
+def cut(total: int, size: int, known: Container[int], least: int = 1) -> Iterator[tuple[int, int]]:
+    """What of 0, …, total − 1 is not known, as runs of `size`: first ones and counts.
+
+    None is shorter than `least` where that can be, and so one may be longer than `size`. A lifetime
+    that lives alone rounds otherwise than in company, so where runs are of lifetimes that is 2.
+    """
     first = 0
     while first < total:
-        last = first
-        while last < total and last - first < size and last not in known:
-            last += 1
-        if last > first:
-            yield first, last - first
-        first = max(last, first + 1)
+        end = first
+        while end < total and end not in known:
+            end += 1
+        while first < end:
+            left = end - first
+            count = left if left < max(size, least) + least else max(size, least)
+            yield first, count
+            first += count
+        first += 1
 
 
 class Work(Protocol):

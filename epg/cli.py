@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 UsageError: Any = typer.BadParameter.__bases__[0]
 """click's, or that of the click which newer typers bring along"""
-MANY = ("train", "evaluate", "report", "tune", "bench")
+MANY = ("train", "evaluate", "tune", "bench")
 """The commands that are work for many ranks."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
 
@@ -211,7 +211,7 @@ def evaluate(
             activation=activation,
             learning_rate=learning_rate,
             alpha=alpha,
-            baselines=[name for name in baselines.split(",") if name],
+            baselines=_names(baselines),
             seed=seed,
             out=out,
         )
@@ -228,24 +228,14 @@ def report(
         int, typer.Option(min=2, help="Where its best loss was not evaluated yet.")
     ] = 32,
     baselines: Annotated[str, typer.Option(help="Likewise.")] = "ppo,random",
-    ranks: Annotated[
-        int | None, typer.Option(min=2, help="Start mpirun with so many ranks, one the master.")
-    ] = None,
 ) -> None:
     """A page about a run: fitness, learning curves, the table, health, cost; evaluates if needed.
 
     Example: epg report runs/quickstart
     """
-    if ranks is not None and launched_size() == 1:
-        _start_ranks(ranks)
-    from epg.farm.worker import failing_together
+    from epg.metatest.report import report as write_report
 
-    with failing_together():
-        from epg.metatest.report import report as write_report
-
-        page = write_report(run, lifetimes, tuple(name for name in baselines.split(",") if name))
-    if page is not None:
-        print(f"written: {page}")
+    print(f"written: {write_report(run, lifetimes, _names(baselines))}")
 
 
 @app.command()
@@ -263,8 +253,9 @@ def inspect(
     """
     from epg.metatest.anatomy import inspect as look_inside
     from epg.metatest.anatomy import write
+    from epg.metatest.protocol import Losses
 
-    found = look_inside(loss, _spec("--task", task), lifetimes, seed)
+    found = look_inside(Losses([loss]), _spec("--task", task), lifetimes, seed)
     write(found, out)
     print(f"{found.table()}\nwritten to {out}")
     if json_:
@@ -424,6 +415,10 @@ def _start_ranks(ranks: int) -> None:
     launcher.start(ranks, sys.argv[1:])
     code = launcher.wait() or 0
     raise typer.Exit(CODES[launcher.told] if launcher.told else code)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _sizes(option: str, text: str) -> tuple[int, ...]:

@@ -128,7 +128,7 @@ class Gatherer:
         total = config.evolution.pairs if training else config.validation.lifetimes
         size = config.farm.chunk if training else 2 * config.farm.chunk
         known = {*harvest.lived, *harvest.invalid}
-        for first, count in cut(total, size, known):
+        for first, count in cut(total, size, known, least=1 if training else 2):
             yield Chunk(purpose, generation, first, count)
 
     def _report(self, failure: Failure, harvest: Harvest) -> None:

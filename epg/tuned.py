@@ -18,6 +18,7 @@ import yaml
 from epg.config import Config, Lifetime, parse_yaml
 from epg.errors import UserError
 from epg.files import write_durably
+from epg.lock import Lock
 from epg.tasks import label
 
 SHIPPED = Path(str(resources.files("epg") / "tuned.yaml"))
@@ -40,11 +41,12 @@ def kept() -> Path:
 
 def keep(task: str, entry: dict[str, Any], path: Path) -> None:
     """Add what was found out to a file, in place of what it said of the same before."""
-    known = _read(path)
-    known[task] = [e for e in known.get(task, []) if _about(e) != _about(entry)] + [entry]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, yaml.safe_dump(known, sort_keys=False).encode())
+        with Lock(path.with_name(f"{path.name}.lock")):  # two tunings may end together
+            known = _read(path)
+            known[task] = [e for e in known.get(task, []) if _about(e) != _about(entry)] + [entry]
+            write_durably(path, yaml.safe_dump(known, sort_keys=False).encode())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; found for {task}: {entry}") from None
 
@@ -115,7 +117,15 @@ def _known(task: str) -> Iterator[dict[str, Any]]:
 
 
 def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
+    if not path.exists():
+        return {}
     try:
-        return (parse_yaml(path.read_text()) or {}) if path.exists() else {}
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        known = parse_yaml(path.read_text()) or {}
+        for entries in known.values():
+            for entry in entries:
+                _about(entry), [entry[name] for name in (*TUNED, "final_return")]
+    except (OSError, UnicodeDecodeError, UserError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: no file of `epg tune`, or a damaged one ({error!r})") from None
+    return dict(known)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from epg.chunk import Center, Chunk, Evaluator, draw_mdp, perturb
+from epg.chunk import Center, Chunk, Evaluator, cut, draw_mdp, perturb
 from epg.config import Config
 from epg.lifetime import Lived, live, ppo_of
 from epg.losses.mixture import Mixture
@@ -208,3 +208,20 @@ def test_fitness_in_a_mixture_is_normalised_for_each_task() -> None:
     ):
         low, high = list(scales.values())[mdp["part"]]
         np.testing.assert_allclose(fitness, (returns - low) / (high - low))
+
+
+@pytest.mark.parametrize("total", range(12))
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("known", [(), (0, 1), (4, 5, 6)])
+def test_cutting_leaves_nothing_out_and_no_lifetime_alone(
+    total: int, size: int, known: tuple[int, ...]
+) -> None:
+    for least in (1, 2):
+        runs = list(cut(total, size, known, least))
+        covered = [i for first, count in runs for i in range(first, first + count)]
+        assert covered == [i for i in range(total) if i not in known]
+        assert all(count <= max(size, least) + least - 1 for _, count in runs)
+        whole = [i for i in range(total) if i not in known]
+        alone = [i for i in whole if i - 1 not in whole and i + 1 not in whole]
+        if least == 2:
+            assert [first for first, count in runs if count == 1] == alone

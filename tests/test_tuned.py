@@ -109,6 +109,16 @@ def test_winners_can_join_a_file_of_ones_own(kept: Path, tiny: Path, tmp_path: P
     assert yaml.safe_load(own.read_text()) == {"point-goal": again}
 
 
+@pytest.mark.parametrize(
+    "content", ["[1, 2]", "hopper: {a: 1}", "hopper: [{updates: 3}]", "a: [", b"\xff\xfe"]
+)
+def test_a_damaged_file_is_named(kept: Path, tiny: Path, content: str | bytes) -> None:
+    kept.parent.mkdir()
+    kept.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=r"tuned\.yaml: "):
+        tuned("ppo", "hopper", load(tiny).lifetime)
+
+
 def test_a_run_keeps_the_scales_that_it_began_with(
     epg: Callable[..., Any], tiny: Path, tmp_path: Path
 ) -> None:

@@ -134,12 +134,19 @@ class _Mlp(torch.autograd.Function):
 
 
 def _parts(inputs: Tensor, weights: Sequence[Tensor]) -> Iterator[slice]:
-    """The lifetimes that go through all layers together."""
+    """The lifetimes that go through all layers together.
+
+    None goes alone: BLAS multiplies the single row of a single matrix by another routine, which
+    rounds otherwise, and a lifetime would depend on its batch.
+    """
     lifetimes, rows, _ = inputs.shape
     if inputs.is_cpu:
         widest = max(weight.shape[2] for weight in weights)
-        together = max(1, CACHED // (rows * widest))
+        together = max(2, CACHED // (rows * widest))
     else:
         together = lifetimes
-    for first in range(0, lifetimes, together):
-        yield slice(first, first + together)
+    first = 0
+    while first < lifetimes:
+        last = lifetimes if lifetimes - first <= together + 1 else first + together
+        yield slice(first, last)
+        first = last

@@ -61,8 +61,8 @@ def work(raiser: Raiser, log: Path) -> None:
                     order = receive(world)
             except KilledError as error:
                 raise BrokenJobError(
-                    f"{error}; most often that is the kernel, for want of memory: a smaller "
-                    "farm.chunk needs less"
+                    f"{error}; most often that is the kernel, for want of memory: in a run, a "
+                    "smaller farm.chunk needs less"
                 ) from None
             world.send(None, MASTER)  # goodbye
     finally:

@@ -19,7 +19,7 @@ from torch.nn.functional import cosine_similarity
 from epg import tasks
 from epg.agents.agents import Agents, Experience
 from epg.errors import UserError
-from epg.files import write_durably
+from epg.files import read_object, write_durably
 from epg.losses.base import Loss, Objective
 from epg.metatest.baselines import raising_of
 from epg.metatest.methods import fit, learned_loss, mixture, policy_of
@@ -78,6 +78,11 @@ class Anatomy:
     """What was noted of P lifetimes."""
 
     task: str
+    loss: str
+    """sha256 of its file"""
+    alpha: float
+    """weight of PPO beside it, in what the agents live with"""
+    seed: int
     steps_per_update: int
     cosine: np.ndarray
     """[P, U] of the learned loss's gradient with PPO's; NaN where one of them is 0"""
@@ -112,7 +117,14 @@ class Anatomy:
     def plain(self) -> dict[str, Any]:
         """For JSON."""
         rows = {name: interval and vars(interval) for name, interval in self.rows().items()}
-        return {"task": self.task, "lifetimes": len(self.cosine), "means": rows}
+        return self.about() | {"means": rows}
+
+    def about(self) -> dict[str, Any]:
+        """What tells it from others."""
+        return {
+            "task": self.task, "loss": self.loss, "alpha": self.alpha, "seed": self.seed,
+            "lifetimes": len(self.cosine),
+        }  # fmt: skip
 
     def picture(self) -> bytes:
         """Three panels as a PNG: direction and length of the gradient, and what it hangs on."""
@@ -139,17 +151,18 @@ class Anatomy:
 
 
 def inspect(
-    path: str | Path, task: str | dict[str, Any], lifetimes: int = 16, seed: int = 0
+    loss: Losses, task: str | dict[str, Any], lifetimes: int = 16, seed: int = 0
 ) -> Anatomy:
     """Raise agents with a loss as in an evaluation, and note the gradients that it gives them.
 
-    Raises `UserError` for what a user can mend.
+    loss: a single one. Raises `UserError` for what a user can mend.
     """
-    losses = Losses([path])
-    [artifact], [config] = losses.artifacts, losses.configs
+    [artifact], [config] = loss.artifacts, loss.configs
+    if isinstance(task, list):
+        raise UserError(f"task: found {task}, allowed: NAME or {{name: NAME, …}}, one at a time")
     made = tasks.make(task)
     if why := misfit(artifact, made):
-        raise UserError(f"{path}: does not fit {why}")
+        raise UserError(f"{loss.paths[0]}: does not fit {why}")
     torch.set_num_threads(config.threads)
     life, phi, architecture = config.lifetime, artifact.phi, artifact.genome.architecture
     watched: list[Watched] = []
@@ -175,6 +188,9 @@ def inspect(
     [seen] = watched
     return Anatomy(
         made.name,
+        loss.digests[0],
+        artifact.alpha,
+        seed,
         life.steps_per_update,
         _stack(seen.cosines),
         _stack(seen.norms),
@@ -184,10 +200,20 @@ def inspect(
 
 
 def write(anatomy: Anatomy, folder: Path) -> None:
-    """ANATOMY.json and .png into a folder, which is made if there is none."""
+    """anatomy-TASK.json and .png into a folder, which is made if there is none.
+
+    Raises `UserError` if they are there of another loss, and for what cannot be written.
+    """
+    name = f"anatomy-{tasks.file_name(anatomy.task)}"
+    there = read_object(folder / f"{name}.json")
+    for key, here in anatomy.about().items():
+        if there and there.get(key) != here:
+            raise UserError(
+                f"{folder / name}.json: is of another loss ({key}: there {there.get(key)}, here "
+                f"{here}); name a new --out"
+            )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        name = f"anatomy-{tasks.file_name(anatomy.task)}"
         text = json.dumps(anatomy.plain(), indent=1, ensure_ascii=False) + "\n"
         write_durably(folder / f"{name}.json", text.encode())
         write_durably(folder / f"{name}.png", anatomy.picture())

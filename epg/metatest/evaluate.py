@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from epg import tasks
@@ -29,11 +28,11 @@ from epg.metatest.protocol import Losses, Protocol, plan
 from epg.metatest.scores import (
     Families,
     Row,
-    Score,
     TaskScores,
     csv_of,
     normalised,
     rows_of,
+    scores_of,
     table_of,
 )
 from epg.metatest.subjects import Lives, Subject, SubjectRaiser, raise_all
@@ -58,10 +57,13 @@ class Evaluation:
 
     @property
     def trained_on(self) -> dict[str, str]:
-        """By loss."""
-        return {
+        """By loss, and by family of losses."""
+        found = {
             name: " + ".join(artifact.tasks)
             for name, artifact in zip(self.losses.names, self.losses.artifacts, strict=True)
+        }
+        return found | {
+            family: found[members[0]] for family, members in self.losses.families().items()
         }
 
     @property
@@ -84,6 +86,7 @@ class Evaluation:
         parts = [task.table() for task in self.tasks]
         if len(self.tasks) > 1:
             parts.append("\n".join(self._overall_lines()))
+        if len(self.tasks) > 1 or published:
             parts.append("\n".join(transfer.table(self.tasks, self.trained_on, published)))
         return "\n\n".join([*parts, f"{OVER}\nwritten to {self.out}"])
 
@@ -134,8 +137,9 @@ def evaluate(
     environment steps. Raises `UserError` for what a user can mend.
     """
     paths = [losses] if isinstance(losses, str | Path) else list(losses)
-    protocol, found = plan(
-        paths, tasks.parts_of(task), lifetimes=lifetimes, updates=updates, hidden=hidden,
+    found = Losses(paths)
+    protocol = plan(
+        found, tasks.parts_of(task), lifetimes=lifetimes, updates=updates, hidden=hidden,
         activation=activation, learning_rate=learning_rate, alpha=alpha, baselines=baselines,
         seed=seed,
     )  # fmt: skip
@@ -146,17 +150,13 @@ def carry_out(protocol: Protocol, losses: Losses, out: Path) -> Evaluation | Non
     """An evaluation that was planned, or what is missing of it; None on workers."""
     refuse_others(out, protocol)
     subjects = list(subjects_of(protocol, losses))
-    lives: list[Lives] = []
+    results: list[Evaluation] = []
     take_part(
         SubjectRaiser(protocol, subjects),
         out / "log",
-        lambda farm: lives.extend(_lead(farm, out, protocol, subjects)),
+        lambda farm: results.append(_lead(farm, out, protocol, losses, subjects)),
     )
-    if not lives:
-        return None
-    result = _evaluation(out, protocol, losses, subjects, lives)
-    _write(result)
-    return result
+    return results[0] if results else None
 
 
 def refuse_others(out: Path, protocol: Protocol) -> None:
@@ -182,22 +182,30 @@ def read_protocol(out: Path) -> Protocol:
     path = out / PROTOCOL
     try:
         return Protocol.model_validate_json(json.dumps(parse_yaml(path.read_text())))
-    except (OSError, UserError, ValidationError) as error:
+    except (OSError, UnicodeDecodeError, UserError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: cannot be read ({reason})") from None
 
 
-def _lead(farm: Farm, out: Path, protocol: Protocol, subjects: Sequence[Subject]) -> list[Lives]:
+def _lead(
+    farm: Farm, out: Path, protocol: Protocol, losses: Losses, subjects: Sequence[Subject]
+) -> Evaluation:
     """The master's part."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with Lock(out / "lock"):
+        with Lock(out / "lock") as lock:
             refuse_others(out, protocol)  # who came first may have made it theirs
             remove_unfinished(out)
             write_durably(out / PROTOCOL, protocol.yaml().encode())
             open_log(out / "log", 0)
-            journal = Journal(out / JOURNAL, protocol.hash(), {})
-            return raise_all(farm, subjects, protocol.lifetimes, Purpose.EVALUATION, journal)
+            lives = raise_all(
+                farm, subjects, protocol.lifetimes, Purpose.EVALUATION,
+                Journal(out / JOURNAL, protocol.hash(), {}), lock,
+            )  # fmt: skip
+            lived = list(zip(subjects, lives, strict=True))
+            result = Evaluation(protocol, _by_task(lived, losses.families()), losses, out)
+            _write(result)
+            return result
     except INTERRUPTIONS:
         print(f"{out}: what is finished is saved; the same command goes on", flush=True)
         raise
@@ -207,19 +215,11 @@ def _lead(farm: Farm, out: Path, protocol: Protocol, subjects: Sequence[Subject]
         raise RunError(f"{error.filename}: {error.strerror}") from None
 
 
-def _evaluation(
-    out: Path, protocol: Protocol, losses: Losses, subjects: Sequence[Subject],
-    lives: Sequence[Lives],
-) -> Evaluation:  # fmt: skip
-    families: Families = losses.families()
-    found = []
-    for name in dict.fromkeys(subject.task for subject in subjects):
-        mine = [(s, life) for s, life in zip(subjects, lives, strict=True) if s.task == name]
-        finals = np.concatenate([life.final_return for _, life in mine])
-        worst = float(np.nanmin(finals)) if np.isfinite(finals).any() else 0.0
-        scores = tuple(Score(subject, life, worst) for subject, life in mine)
-        found.append(TaskScores(name, scores, families))
-    return Evaluation(protocol, tuple(found), losses, out)
+def _by_task(lived: Sequence[tuple[Subject, Lives]], families: Families) -> tuple[TaskScores, ...]:
+    return tuple(
+        TaskScores(name, scores_of([pair for pair in lived if pair[0].task == name]), families)
+        for name in dict.fromkeys(subject.task for subject, _ in lived)
+    )
 
 
 def _write(result: Evaluation) -> None:

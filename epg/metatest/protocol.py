@@ -17,6 +17,9 @@ from epg.errors import UserError
 from epg.metatest.baselines import BASELINES, TUNABLE, check
 from epg.tuned import TUNED, tuned
 
+ALIKE = ("steps_per_update", "final_episodes")
+"""Settings of lifetimes in which losses that are judged together must agree."""
+
 
 class LossFile(Settings):
     """A loss by what is in it."""
@@ -76,29 +79,55 @@ class Losses:
             raise UserError("losses: found none, expected at least one")
         self.paths = [str(path) for path in paths]
         self.names = _names(paths)
-        self.artifacts = [load(path) for path in paths]
+        self.artifacts: list[Artifact] = []
+        self.digests: list[str] = []
         self.configs: list[Config] = []
-        for path, artifact in zip(self.paths, self.artifacts, strict=True):
+        for path in self.paths:
+            artifact, digest = _load_whole(path)
+            self.artifacts.append(artifact)
+            self.digests.append(digest)
             # Whatever it was trained on is not needed here, nor may be at hand.
             self.configs.append(validate(artifact.config | {"task": "point-goal"}, path))
-            ours, first = (c.lifetime.steps_per_update for c in (self.configs[-1], self.configs[0]))
-            if ours != first:
-                raise UserError(
-                    f"{path}: updates every {ours} steps, {self.paths[0]} every {first}; "
-                    "evaluate them apart, at equal steps"
+            for name in ALIKE:
+                ours, first = (
+                    getattr(c.lifetime, name) for c in (self.configs[-1], self.configs[0])
                 )
+                if ours != first:
+                    raise UserError(
+                        f"{path}: lifetime.{name} is {ours}, that of {self.paths[0]} {first}; "
+                        "evaluate them apart"
+                    )
 
     def families(self) -> dict[str, list[str]]:
-        """Names of the losses that differ by their evolution seed alone, two at least."""
-        found: dict[str, list[str]] = {}
-        for name, artifact in zip(self.names, self.artifacts, strict=True):
-            config = {k: v for k, v in artifact.config.items() if k != "seed"}
-            found.setdefault(repr(sorted(config.items())), []).append(name)
-        return {_family(names): names for names in found.values() if len(names) > 1}
+        """Names of losses that differ by their evolution seed alone; each seed once."""
+        found: dict[str, dict[int, str]] = {}
+        for name, artifact, config in zip(self.names, self.artifacts, self.configs, strict=True):
+            settings = config.model_dump(mode="json", exclude={"seed"})
+            members = found.setdefault(repr((artifact.config["task"], settings)), {})
+            members.setdefault(config.seed, name)
+        several = [list(members.values()) for members in found.values() if len(members) > 1]
+        labels = [_family(names) for names in several]
+        return {
+            label if labels.count(label) == 1 else f"{label} ({', '.join(names)})": names
+            for label, names in zip(labels, several, strict=True)
+        }
+
+
+def _load_whole(path: str) -> tuple[Artifact, str]:
+    """A loss and its file's sha256, of the same moment: a run may be replacing the file."""
+    while True:
+        before = _digest(path)
+        artifact = load(path)
+        if _digest(path) == before:
+            return artifact, before
+
+
+def _digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else ""
 
 
 def plan(
-    paths: Sequence[str | Path],
+    losses: Losses,
     specs: Sequence[str | dict[str, Any]],
     *,
     lifetimes: int,
@@ -109,7 +138,7 @@ def plan(
     alpha: float | None,
     baselines: Sequence[str],
     seed: int,
-) -> tuple[Protocol, Losses]:
+) -> Protocol:
     """Raises `UserError` for what cannot be evaluated."""
     if not specs:
         raise UserError("task: found none, expected at least one")
@@ -127,7 +156,6 @@ def plan(
         for name in names:
             if names.count(name) > 1:
                 raise UserError(f"{what} {name}: found twice")
-    losses = Losses(paths)
     why = [[misfit(artifact, task) for task in made] for artifact in losses.artifacts]
     for path, each in zip(losses.paths, why, strict=True):
         if all(each):
@@ -140,8 +168,8 @@ def plan(
     first = losses.configs[0]
     settings: dict[str, Any] = {
         "losses": tuple(
-            LossFile(name=name, sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest())
-            for name, path in zip(losses.names, losses.paths, strict=True)
+            LossFile(name=name, sha256=digest)
+            for name, digest in zip(losses.names, losses.digests, strict=True)
         ),
         "tasks": tuple(specs),
         "baselines": tuple(baselines),
@@ -164,7 +192,7 @@ def plan(
         label: {name: _tuned(name, label, reference) for name in baselines if name in TUNABLE}
         for label in labels
     }
-    return protocol.model_copy(update={"tuned": found}), losses
+    return protocol.model_copy(update={"tuned": found})
 
 
 def _tuned(name: str, task: str, life: Lifetime) -> Tuned:

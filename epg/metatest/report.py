@@ -16,11 +16,10 @@ import numpy as np
 
 import epg
 from epg import tasks
-from epg.artifact import Artifact, load
 from epg.config import Config
-from epg.errors import UserError
-from epg.farm.worker import failing_together
+from epg.errors import RunError, UserError
 from epg.files import read_object, write_durably
+from epg.launch import launched_size
 from epg.metatest.anatomy import Anatomy, inspect
 from epg.metatest.evaluate import OVER, PROTOCOL, Evaluation, carry_out, picture, read_protocol
 from epg.metatest.plot import plot_fitness, plot_health
@@ -60,34 +59,36 @@ class Run:
         }
 
 
-@failing_together()
 def report(
     run: str | Path, lifetimes: int = 32, baselines: tuple[str, ...] = ("ppo", "random")
-) -> Path | None:
-    """Write RUN/report.html and its pictures to RUN/report; the page. None on workers.
+) -> Path:
+    """Write RUN/report.html and its pictures to RUN/report; the page.
 
     The table and learning curves are those of RUN/evaluation. If there is none of the run's best
     loss, it is evaluated, with so many lifetimes and these baselines, on the tasks of its training.
     Raises `UserError` for what a user can mend.
     """
+    if launched_size() > 1:
+        raise UserError(
+            "a report is made by one process; evaluate on several ranks before, with "
+            f"epg evaluate {run}/best.safetensors … --out {run}/evaluation"
+        )
     found = read_run(Path(run))
     evaluation = None
     anatomies: list[Anatomy] = []
     if found.best.exists():
-        artifact = load(found.best)
-        evaluation = _evaluate(found, artifact, lifetimes, baselines)
-        if evaluation is None:
-            return None
-        anatomies = [
-            inspect(found.best, spec, WATCHED) for spec in tasks.parts_of(found.config.task)
-        ]
+        loss = Losses([found.best])  # once: a run under way may replace it
+        evaluation = _evaluate(found, loss, lifetimes, baselines)
+        anatomies = [inspect(loss, spec, WATCHED) for spec in tasks.parts_of(found.config.task)]
     pictures = _pictures(found, evaluation, anatomies)
-    folder = found.path / PICTURES
-    folder.mkdir(exist_ok=True)
-    for name, image in pictures.items():
-        write_durably(folder / f"{name}.png", image)
-    page = found.path / PAGE
-    write_durably(page, _render(found, evaluation, anatomies, pictures).encode())
+    folder, page = found.path / PICTURES, found.path / PAGE
+    try:
+        folder.mkdir(exist_ok=True)
+        for name, image in pictures.items():
+            write_durably(folder / f"{name}.png", image)
+        write_durably(page, _render(found, evaluation, anatomies, pictures).encode())
+    except OSError as error:
+        raise RunError(f"{error.filename}: {error.strerror}") from None
     return page
 
 
@@ -110,24 +111,24 @@ def read_run(path: Path) -> Run:
 
 
 def _evaluate(
-    run: Run, artifact: Artifact, lifetimes: int, baselines: tuple[str, ...]
+    run: Run, loss: Losses, lifetimes: int, baselines: tuple[str, ...]
 ) -> Evaluation | None:
     """The evaluation of the best loss that is there, finished if it was not, or a new one."""
-    losses = Losses([run.best])
-    protocol, _ = plan(
-        [run.best], tasks.parts_of(run.config.task), lifetimes=lifetimes, updates=None,
+    protocol = plan(
+        loss, tasks.parts_of(run.config.task), lifetimes=lifetimes, updates=None,
         hidden=None, activation=None, learning_rate=None, alpha=None, baselines=baselines, seed=0,
     )  # fmt: skip
-    for name in ("evaluation", f"evaluation-{artifact.generation}"):
-        out = run.path / name
-        if not (out / PROTOCOL).exists():
-            return carry_out(protocol, losses, out)
-        known = read_protocol(out)
-        if known.losses == protocol.losses:
-            return carry_out(known, losses, out)
+    names = ("evaluation", f"evaluation-{loss.artifacts[0].generation}")
+    for out in (run.path / name for name in names):
+        if not out.exists():
+            return carry_out(protocol, loss, out)
+        if (out / PROTOCOL).exists():
+            known = read_protocol(out)
+            if known.losses == protocol.losses:
+                return carry_out(known, loss, out)
     raise UserError(
-        f"{run.path / 'evaluation'} and {out}: hold evaluations of other losses than "
-        f"{run.best}; move one away"
+        f"{run.path}: {' and '.join(names)} hold something else than an evaluation of {run.best}; "
+        "move one away"
     )
 
 

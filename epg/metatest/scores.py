@@ -36,28 +36,50 @@ class Score:
 
     subject: Subject
     lives: Lives
-    worst: float
-    """what a lifetime that failed counts as: the worst return of any method on this task"""
+    worst: tuple[float, float]
+    """what a lifetime that failed counts as: the worst return and the worst area of any method on
+    this task"""
+
+    @property
+    def failed(self) -> np.ndarray:
+        """[n] whether learning went to NaN."""
+        return np.asarray(~np.isfinite(self.lives.final_return))
 
     @property
     def returns(self) -> np.ndarray:
         """[n] final returns, those that failed as the worst."""
-        finals = self.lives.final_return
-        return np.where(np.isfinite(finals), finals, self.worst)
-
-    @property
-    def failures(self) -> int:
-        return int((~np.isfinite(self.lives.final_return)).sum())
+        return np.where(self.failed, self.worst[0], self.lives.final_return)
 
     @property
     def areas(self) -> np.ndarray:
-        """[n] area under the learning curve over its width: mean over updates of the return of the
-        latest episode, before the first one ends that of the first; NaN where none ended."""
-        latest = carry_forward(self.lives.episode_returns)
-        first = np.where(np.isfinite(latest), np.arange(latest.shape[1]), latest.shape[1]).min(1)
-        known = first < latest.shape[1]
-        filler = latest[np.arange(len(latest)), np.where(known, first, 0)]
-        return np.asarray(np.where(np.isfinite(latest), latest, filler[:, None]).mean(1))
+        """[n] areas under learning curves, those that failed as the worst."""
+        return np.where(self.failed, self.worst[1], areas_of(self.lives.episode_returns))
+
+    @property
+    def failures(self) -> int:
+        return int(self.failed.sum())
+
+
+def areas_of(episode_returns: np.ndarray) -> np.ndarray:
+    """[n] area under the learning curve over its width, of [n, U]: mean over updates of the return
+    of the latest episode, before the first one ends that of the first; NaN where none ended."""
+    latest = carry_forward(episode_returns)
+    first = np.where(np.isfinite(latest), np.arange(latest.shape[1]), latest.shape[1]).min(1)
+    known = first < latest.shape[1]
+    filler = latest[np.arange(len(latest)), np.where(known, first, 0)]
+    return np.asarray(np.where(np.isfinite(latest), latest, filler[:, None]).mean(1))
+
+
+def scores_of(lived: Sequence[tuple[Subject, Lives]]) -> tuple[Score, ...]:
+    """Of all methods on one task."""
+    worst = tuple(
+        float(np.nanmin(values)) if np.isfinite(values).any() else 0.0
+        for values in (
+            np.concatenate([lives.final_return for _, lives in lived]),
+            np.concatenate([areas_of(lives.episode_returns) for _, lives in lived]),
+        )
+    )
+    return tuple(Score(subject, lives, (worst[0], worst[1])) for subject, lives in lived)
 
 
 @dataclass(frozen=True)
@@ -140,7 +162,7 @@ class TaskScores:
 def rows_of(samples: Mapping[str, Sample], families: Families) -> list[Row]:
     """Families first, then each method by itself.
 
-    Of a family each evolution seed is one number: what its loss comes to over its lifetimes.
+    Of a family each evolution seed is one number: what its loss comes to over lifetimes and tasks.
     """
     reference = samples.get(REFERENCE)
     rows = []
@@ -149,8 +171,8 @@ def rows_of(samples: Mapping[str, Sample], families: Families) -> list[Row]:
         if len(seeds) < len(members):
             continue
         together = Sample(
-            np.array([seed.finals.mean(0) for seed in seeds]),
-            np.array([seed.areas.mean(0) for seed in seeds]),
+            np.array([[seed.finals.mean()] for seed in seeds]),
+            np.array([[seed.areas.mean()] for seed in seeds]),
             sum(seed.failures for seed in seeds),
         )
         beats = None
@@ -197,7 +219,8 @@ def normalised(tasks: Sequence[TaskScores]) -> dict[str, Sample]:
 
 def _scaled(sample: Sample, low: Sample, high: Sample) -> Sample:
     def scaled(values: np.ndarray, zero: np.ndarray, one: np.ndarray) -> np.ndarray:
-        return np.asarray((values - zero.mean()) / (one.mean() - zero.mean()))
+        span = one.mean() - zero.mean()
+        return np.asarray((values - zero.mean()) / (span if span > 0 else np.nan))
 
     return Sample(
         scaled(sample.finals, low.finals, high.finals),
@@ -228,13 +251,10 @@ def csv_of(tasks: Sequence[TaskScores]) -> str:
     writer.writerow(("task", "method", "lifetime", "final_return", "area", "failed"))
     for task in tasks:
         for score in task.scores:
-            rows = zip(score.lives.final_return, score.areas, strict=True)
+            rows = zip(score.lives.final_return, areas_of(score.lives.episode_returns), strict=True)
             for lifetime, (final, area) in enumerate(rows):
-                failed = not np.isfinite(final)
-                writer.writerow(
-                    (task.task, score.subject.method, lifetime, _cell(final), _cell(area),
-                     int(failed))
-                )  # fmt: skip
+                cells = (_cell(final), _cell(area), int(not np.isfinite(final)))
+                writer.writerow((task.task, score.subject.method, lifetime, *cells))
     return text.getvalue()
 
 

@@ -17,6 +17,7 @@ from epg.errors import RunError
 from epg.farm import Farm
 from epg.farm.journal import Journal
 from epg.lifetime import Lived
+from epg.lock import Lock
 from epg.log import logger
 from epg.seeds import Purpose
 
@@ -77,21 +78,32 @@ class SubjectRaiser(Raiser):
 
 
 def raise_all(
-    farm: Farm, subjects: Sequence[Subject], lifetimes: int, purpose: Purpose, journal: Journal
+    farm: Farm,
+    subjects: Sequence[Subject],
+    lifetimes: int,
+    purpose: Purpose,
+    journal: Journal,
+    lock: Lock,
 ) -> list[Lives]:
     """All lifetimes of all subjects: those in the journal, and the rest from the farm.
 
-    Raises `RunError` if some raised an exception; the journal then has all others.
+    lock: held, on the journal's folder. Raises `RunError` if some raised an exception, with all
+    others in the journal, or if another start has taken the folder over.
     """
-    returns = [o for o in journal.read(0) if isinstance(o, Returns)]
-    known = [{p for r in returns if r.chunk.subject == i for p in r.chunk.pairs}
-             for i in range(len(subjects))]  # fmt: skip
+    known: list[set[int]] = [set() for _ in subjects]
+    returns = []
+    for outcome in journal.read(0):
+        lived = known[outcome.chunk.subject]
+        if isinstance(outcome, Returns) and lived.isdisjoint(outcome.chunk.pairs):
+            returns.append(outcome)
+            lived.update(outcome.chunk.pairs)
     missing = list(_cut(farm.workers, subjects, lifetimes, purpose, known))
     failures: list[Failure] = []
     for came in farm.evaluate(None, missing, NEVER):
         arrived = [outcome for outcome in came if isinstance(outcome, Returns)]
         failures += [outcome for outcome in came if isinstance(outcome, Failure)]
         if arrived:
+            lock.check()
             journal.append(arrived)
             returns += arrived
         for r in arrived:
@@ -109,7 +121,7 @@ def raise_all(
             f"{subject.task}, {subject.method}: {failures[0].why.strip().splitlines()[-1]} "
             f"({len(failures)} chunks failed; the same command tries them again)"
         )
-    return [_gather(returns, number) for number in range(len(subjects))]
+    return [_gather(returns, number, lifetimes) for number in range(len(subjects))]
 
 
 def _cut(
@@ -124,16 +136,16 @@ def _cut(
     share = -(-lifetimes // parts) if workers > 1 else lifetimes
     order = sorted(range(len(subjects)), key=lambda number: subjects[number].batch)
     for number in order:
-        for first, count in cut(lifetimes, min(subjects[number].batch, share), known[number]):
+        for first, count in cut(lifetimes, min(subjects[number].batch, share), known[number], 2):
             yield Chunk(purpose, 0, first, count, subject=number)
 
 
-def _gather(returns: Sequence[Returns], subject: int) -> Lives:
+def _gather(returns: Sequence[Returns], subject: int, lifetimes: int) -> Lives:
     mine = sorted((r for r in returns if r.chunk.subject == subject), key=lambda r: r.chunk.first)
     curves = [r.episode_returns for r in mine if r.episode_returns is not None]
     return Lives(
-        final_return=np.concatenate([r.fitness[:, 0] for r in mine]),
-        episode_returns=np.concatenate(curves),
+        final_return=np.concatenate([r.fitness[:, 0] for r in mine])[:lifetimes],
+        episode_returns=np.concatenate(curves)[:lifetimes],
         steps=sum(r.steps for r in mine),
         seconds=sum(r.seconds for r in mine),
     )

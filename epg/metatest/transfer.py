@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 
 from epg.metatest.scores import TaskScores
@@ -17,21 +17,25 @@ def table(
 ) -> list[str]:
     """Lines: what a method was trained on, then its mean final return on each task.
 
-    Where a loss is made for smaller tasks, there is a dash. `published`: the paper's figures too,
-    and in what they differ from ours.
+    A dash where a loss does not fit a task; ° on tasks that a loss was not trained on. `published`:
+    the paper's figures too, and in what they differ from ours.
     """
     names = [task.task for task in tasks]
     rows: list[tuple[str, ...]] = [("trained on \\ tested on", "method", *names)]
     means = [{row.method: str(row.final_return.mean) for row in task.rows} for task in tasks]
     for method in dict.fromkeys(name for column in means for name in column):
+        known = trained_on.get(method, "")
         cells = (column.get(method, MISSING) for column in means)
-        rows.append((trained_on.get(method, ""), method, *cells))
-    notes = ["Mean final return with 95 % intervals; – where the loss is made for a smaller task."]
+        rows.append((known, method, *_mark(known, names, cells)))
+    notes = [
+        "Mean final return with 95 % intervals. ° not trained on; – the loss does not fit the task."
+    ]
     if published:
         theirs = read()
         for entry in theirs:
+            known = entry["trained_on"]
             cells = (f"{entry[n]}*" if n in entry else MISSING for n in names)
-            rows.append((entry["trained_on"], f"{entry['method']}*", *cells))
+            rows.append((known, f"{entry['method']}*", *_mark(known, names, cells)))
         ours = tasks[0].steps
         notes.append(
             f"* published ({theirs[0]['source']}), mean over seeds, without intervals: "
@@ -47,6 +51,14 @@ def table(
           for row in rows),
         *notes,
     ]  # fmt: skip
+
+
+def _mark(trained_on: str, names: Sequence[str], cells: Iterable[str]) -> Iterator[str]:
+    """The cells, with ° where a learned method meets a task for the first time."""
+    known = trained_on.split(" + ")
+    for name, cell in zip(names, cells, strict=True):
+        unseen = trained_on and name not in known and cell != MISSING
+        yield f"{cell}°" if unseen else cell
 
 
 def read() -> list[dict[str, str]]:

@@ -22,6 +22,7 @@ from epg.farm.journal import Journal
 from epg.farm.roles import take_part
 from epg.farm.worker import failing_together
 from epg.lock import Lock
+from epg.log import open_log
 from epg.metatest.baselines import on_policy, settings_of, subject_of
 from epg.metatest.subjects import Lives, Subject, SubjectRaiser, raise_all
 from epg.seeds import Purpose
@@ -92,9 +93,10 @@ def _lead(
     """The master's part; what is lived is in a journal until all is."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with Lock(folder / "lock"):
+        with Lock(folder / "lock") as lock:
+            open_log(folder / "log", 0)
             journal = Journal(folder / "journal.jsonl", config.hash(), {})
-            return raise_all(farm, subjects, lifetimes, Purpose.TUNING, journal)
+            return raise_all(farm, subjects, lifetimes, Purpose.TUNING, journal, lock)
     except OSError as error:
         if not error.filename:
             raise

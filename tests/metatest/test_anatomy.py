@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from epg import artifact
 from epg.errors import UserError
@@ -16,6 +16,7 @@ from epg.losses.ppo import Ppo
 from epg.metatest import anatomy
 from epg.metatest.anatomy import inspect, write
 from epg.metatest.evaluate import evaluate
+from epg.metatest.protocol import Losses
 
 CONTEXT_COLUMNS = slice(6, 38)
 """Of step.weight of a loss for 2 observations and 2 actions, after those, reward and done."""
@@ -41,11 +42,11 @@ def save_with(loss: Path, path: Path, name: str, columns: slice) -> None:
 
 
 def test_a_loss_that_ignores_an_input_does_not_change_without_it(loss: Path, changed: Path) -> None:
-    whole = inspect(loss, "point-goal", lifetimes=3)
+    whole = inspect(Losses([loss]), "point-goal", lifetimes=3)
     assert set(whole.change) == {"observation", "action", "reward", "done", "memory", "context"}
     assert all((values > 0).all() for name, values in whole.change.items() if name != "done")
     save_with(loss, changed, "step.weight", CONTEXT_COLUMNS)
-    blind = inspect(changed, "point-goal", lifetimes=3)
+    blind = inspect(Losses([changed]), "point-goal", lifetimes=3)
     assert (blind.change["context"] == 0).all() and (blind.change["reward"] > 0).all()
     assert "changes without context     0 [0, 0]" in blind.table()
 
@@ -53,7 +54,7 @@ def test_a_loss_that_ignores_an_input_does_not_change_without_it(loss: Path, cha
 def test_ppo_itself_goes_the_way_of_ppo(loss: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In place of a learned loss; without an input it is the same PPO."""
     monkeypatch.setattr(anatomy, "learned_loss", lambda *_: Ppo())
-    found = inspect(loss, "point-goal", lifetimes=3)
+    found = inspect(Losses([loss]), "point-goal", lifetimes=3)
     np.testing.assert_allclose(found.cosine, 1.0, atol=1e-5)
     np.testing.assert_allclose(found.norm, found.ppo_norm, rtol=1e-6)
     assert all((values == 0).all() for values in found.change.values())
@@ -76,7 +77,7 @@ def test_watching_changes_nothing(
         return raise_and_keep
 
     monkeypatch.setattr(anatomy, "raising_of", overheard)
-    inspect(loss, "point-goal", lifetimes=3)
+    inspect(Losses([loss]), "point-goal", lifetimes=3)
     judged = evaluate(loss, "point-goal", lifetimes=3, baselines=(), out=tmp_path / "out")
     assert judged is not None
     assert seen[0].final_return.tolist() == judged.tasks[0].scores[0].returns.tolist()
@@ -84,7 +85,7 @@ def test_watching_changes_nothing(
 
 def test_a_constant_loss_has_no_direction(loss: Path, changed: Path) -> None:
     save_with(loss, changed, "output.weight", slice(None))
-    found = inspect(changed, "point-goal", lifetimes=2)
+    found = inspect(Losses([changed]), "point-goal", lifetimes=2)
     assert np.isnan(found.cosine).all() and (found.norm == 0).all()
     assert found.picture().startswith(b"\x89PNG\r\n\x1a\n")
     assert "cosine with PPO's gradient  –" in found.table()
@@ -92,17 +93,20 @@ def test_a_constant_loss_has_no_direction(loss: Path, changed: Path) -> None:
 
 
 def test_numbers_and_picture_are_written(loss: Path, tmp_path: Path) -> None:
-    found = inspect(loss, "point-goal", lifetimes=2)
+    found = inspect(Losses([loss]), "point-goal", lifetimes=2)
     write(found, tmp_path / "deep" / "out")
     written = json.loads((tmp_path / "deep" / "out" / "anatomy-point-goal.json").read_text())
-    assert written["lifetimes"] == 2
+    assert (written["lifetimes"], written["seed"], written["alpha"]) == (2, 0, 0.0)
+    assert written["loss"] == hashlib.sha256(loss.read_bytes()).hexdigest()
     cosine = written["means"]["cosine with PPO's gradient"]
     assert cosine["value"] == pytest.approx(found.cosine.mean())
     png = (tmp_path / "deep" / "out" / "anatomy-point-goal.png").read_bytes()
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
-    assert torch.get_num_threads() == 1
+    other = replace(found, loss="0123")
+    with pytest.raises(UserError, match=r"is of another loss \(loss: there .*, here 0123\)"):
+        write(other, tmp_path / "deep" / "out")
 
 
 def test_a_task_that_is_too_large_is_refused(loss: Path) -> None:
     with pytest.raises(UserError, match="does not fit task random-cart-pole: it has 4 obs"):
-        inspect(loss, "random-cart-pole")
+        inspect(Losses([loss]), "random-cart-pole")

@@ -18,7 +18,7 @@ from epg import artifact, tasks
 from epg.chunk import draw_mdp
 from epg.errors import UserError
 from epg.metatest.evaluate import Evaluation
-from epg.metatest.scores import TaskScores
+from epg.metatest.scores import TaskScores, areas_of, csv_of, scores_of
 from epg.seeds import Fate, Purpose
 
 LIFETIMES = 4
@@ -127,7 +127,7 @@ def test_with_alpha_1_a_loss_is_ppo(loss: Path, tmp_path: Path) -> None:
 def test_lifetimes_do_not_depend_on_how_many_there_are(loss: Path, tmp_path: Path) -> None:
     few = returns(evaluate(loss, tmp_path / "few"))
     more = returns(evaluate(loss, tmp_path / "more", lifetimes=6))
-    assert all(more[name][:LIFETIMES] == pytest.approx(few[name], rel=1e-6) for name in few)
+    assert all(more[name][:LIFETIMES] == few[name] for name in few)
 
 
 def test_several_losses(loss: Path, strong: Path, tmp_path: Path) -> None:
@@ -196,12 +196,22 @@ def test_longer_lives_and_other_agents(strong: Path, tmp_path: Path) -> None:
 def test_a_lifetime_that_failed_counts_as_the_worst(strong: Path, tmp_path: Path) -> None:
     """Of all methods: by the worst of its own, a method would gain from failing."""
     scores = evaluate(strong, tmp_path).tasks[0].scores
-    worst = min(score.lives.final_return.min() for score in scores)
     broken = np.array([np.nan, np.nan, np.nan, 7.0])
-    score = replace(scores[0], lives=replace(scores[0].lives, final_return=broken))
-    assert score.returns.tolist() == [worst, worst, worst, 7.0] and score.failures == 3
-    task = TaskScores("point-goal", (score, *scores[1:]), {})
+    curves = np.array([[1.0, 2.0], [np.nan, 4.0], [np.nan, np.nan], [5.0, np.nan]])
+    lives = replace(scores[0].lives, final_return=broken, episode_returns=curves)
+    others = [(score.subject, score.lives) for score in scores[1:]]
+    judged = scores_of([(scores[0].subject, lives), *others])
+    assert areas_of(curves)[[0, 1, 3]].tolist() == [1.5, 4.0, 5.0]
+    worst = min(score.lives.final_return.min() for score in scores[1:])
+    worst_area = min(areas_of(score.lives.episode_returns).min() for score in scores[1:])
+    assert judged[0].returns.tolist() == [worst, worst, worst, 7.0] and judged[0].failures == 3
+    assert judged[0].areas.tolist() == [worst_area, worst_area, worst_area, 5.0]
+    task = TaskScores("point-goal", judged, {})
     assert task.rows[0].failures == 3 and "3 lifetimes failed" in task.table()
+    assert csv_of([task]).splitlines()[1:5] == [
+        "point-goal,learned loss,0,,1.5,1", "point-goal,learned loss,1,,4.0,1",
+        "point-goal,learned loss,2,,,1", "point-goal,learned loss,3,7.0,5.0,0",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -221,13 +231,15 @@ def test_impossible_numbers_are_refused(
 
 def test_losses_with_unequal_steps_are_refused(loss: Path, tmp_path: Path) -> None:
     found = artifact.load(loss)
-    config = found.config | {"lifetime": found.config["lifetime"] | {"steps_per_update": 64}}
-    other = tmp_path / "other.safetensors"
-    replace(found, config=config).save(other)
-    with pytest.raises(UserError, match=r"every 64 steps, .* every 32"):
-        evaluate([loss, other], tmp_path / "out")
+    for name, value, first in (("steps_per_update", 64, 32), ("final_episodes", 3, 1)):
+        config = found.config | {"lifetime": found.config["lifetime"] | {name: value}}
+        other = tmp_path / "other.safetensors"
+        replace(found, config=config).save(other)
+        with pytest.raises(UserError, match=rf"lifetime.{name} is {value}, that of .* {first}; "):
+            evaluate([loss, other], tmp_path / "out")
 
 
 def test_threads_are_those_of_the_training(loss: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(2)
     evaluate(loss, tmp_path)
     assert torch.get_num_threads() == 1

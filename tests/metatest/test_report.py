@@ -108,6 +108,9 @@ def test_when_the_best_loss_has_changed_it_is_evaluated_anew(
     assert report(folder, lifetimes=2) is not None
     assert contents(folder / "evaluation") == before
     assert (folder / "evaluation-3" / "evaluation.json").exists()
+    (folder / "evaluation-3" / "protocol.yaml").unlink()
+    with pytest.raises(UserError, match="evaluation and evaluation-3 hold something else"):
+        report(folder)
 
 
 def test_a_run_without_a_loss_yet_has_a_page(finished: Path, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from epg import artifact
 from epg.errors import UserError
-from epg.metatest import transfer
+from epg.metatest import statistics, transfer
 from epg.metatest.evaluate import Evaluation, evaluate
-from epg.metatest.scores import Score, TaskScores
+from epg.metatest.protocol import Losses
+from epg.metatest.scores import Sample, Score, TaskScores, rows_of
 
 OUTPUTS = ("evaluation.json", "returns.csv", "protocol.yaml")
 ARGUMENTS = ("--task", "point-goal", "--lifetimes", "5", "--baselines", "reinforce,random")
@@ -180,6 +181,61 @@ def test_evolution_seeds_are_one_row_with_one_number_each(crossed: Evaluation) -
     assert "3 evolution seeds" in task.table()
 
 
+def test_only_different_seeds_of_the_same_make_a_row(seeds: list[Path], tmp_path: Path) -> None:
+    """Two checkpoints of one run are no two seeds; two families do not hide one another."""
+    found = [artifact.load(path) for path in seeds[:3]]
+    paths = []
+    for name, loss, seed, pairs in (
+        ("a0", found[0], 0, 4), ("a0-later", found[1], 0, 4), ("a1", found[2], 1, 4),
+        ("b0", found[0], 0, 5), ("b1", found[1], 1, 5),
+    ):  # fmt: skip
+        config = loss.config | {"seed": seed}
+        config["evolution"] = config["evolution"] | {"pairs": pairs}
+        if name == "a1":  # as an older version saved it
+            config["lifetime"] = {k: v for k, v in config["lifetime"].items() if k != "activation"}
+        paths.append(tmp_path / f"{name}.safetensors")
+        replace(loss, config=config).save(paths[-1])
+    families = Losses(paths).families()
+    assert list(families.values()) == [["a0", "a1"], ["b0", "b1"]]
+    assert list(families) == ["2 seeds (a0, a1)", "2 seeds (b0, b1)"]
+    assert Losses(paths[:2]).families() == {}
+
+
+def test_over_tasks_an_evolution_seed_is_still_one_number() -> None:
+    """Its tasks are not resampled by themselves: they have the same loss."""
+    levels = np.array([[0.0], [1.0], [2.0]])
+    samples = {
+        f"seed-{i}": Sample(np.full((4, 3), level), np.full((4, 3), level), 0)
+        for i, [level] in enumerate(levels)
+    }
+    [together, *_] = rows_of(samples, {"all": list(samples)})
+    alone = statistics.summarise(levels, "evolution seeds")
+    assert together.final_return == alone
+
+
+def test_an_area_without_a_scale_is_none(crossed: Evaluation) -> None:
+    """Where PPO ends above a random policy but its curve lies below."""
+    tasks = tuple(better_ppo(crossed.tasks[i]) for i in (0, 2))
+    turned = []
+    for score in tasks[0].scores:
+        lives = score.lives
+        if score.subject.method == "ppo":
+            lives = replace(lives, episode_returns=lives.episode_returns - 1000)
+        turned.append(replace(score, lives=lives))
+    found = replace(crossed, tasks=(replace(tasks[0], scores=tuple(turned)), tasks[1]))
+    assert found.overall and all(row.area is None for row in found.overall)
+
+
+def test_a_chunk_that_two_starts_have_lived_counts_once(loss: Path, tmp_path: Path) -> None:
+    settings = {"task": "point-goal", "lifetimes": 3, "baselines": ("random",)}
+    once = evaluated(loss, **settings, out=tmp_path / "out")
+    journal = tmp_path / "out" / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines, lines[-1], lines[1]]))
+    again = evaluated(loss, **settings, out=tmp_path / "out")
+    assert again.plain() == once.plain()
+
+
 def test_over_tasks_random_is_0_and_ppo_1(crossed: Evaluation) -> None:
     """And a task that a loss does not fit has no row of it."""
     fits = [[row.method for row in task.rows] for task in crossed.tasks]
@@ -221,9 +277,12 @@ def test_the_table_of_transfer_has_the_papers_shape(crossed: Evaluation) -> None
         "trained", "on", "\\", "tested", "on", "method", "point-goal", "random-cart-pole",
         "point-goal(angle=0.0..1.0)",
     ]  # fmt: skip
+    assert rows[0].startswith("point-goal") and "3 seeds" in rows[0]
     assert [row.split()[:2] for row in rows[1:5]] == [
         ["point-goal", f"seed-{name}"] for name in "abcd"
     ]
+    assert all(row.count("°") == 1 for row in rows[:5])  # the narrower task
+    assert rows[5].count("°") == 3 and "°" not in rows[6] + rows[7]
     assert rows[5].split()[:2] == ["large", "large"]
     assert [transfer.MISSING in row for row in rows] == [True] * 5 + [False] * 3
 
