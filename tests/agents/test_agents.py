@@ -10,6 +10,7 @@ import torch
 from probes import Choose, Follow, fates_of
 
 from epg.agents.agents import Agents, Body, bear, unflatten
+from epg.agents.network import layer_shapes, mlp
 from epg.config import Lifetime
 from epg.lifetime import body_of
 from epg.tasks import Task
@@ -123,3 +124,25 @@ def test_a_policy_may_be_given_at_birth(task: Task) -> None:
     for name, parameter in unflatten(given, body.policy_shapes()).items():
         assert torch.equal(agents.parameters[name], parameter)
     assert torch.equal(agents.parameters["value.0.weight"], usual.parameters["value.0.weight"])
+
+
+@pytest.mark.parametrize("lifetimes", [3, 8, 9, 17])
+def test_a_network_is_bitwise_the_same_in_every_batch(lifetimes: int) -> None:
+    """Eight of these fit into the cache together; the last one does not go alone."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = layer_shapes("value", (11, 64, 64, 1))
+    whole = {
+        name: torch.randn(lifetimes, *shape, generator=generator) for name, shape in shapes.items()
+    }
+    seen = torch.randn(lifetimes, 512, 11, generator=generator)
+
+    def pass_through(which: slice) -> list[torch.Tensor]:
+        parameters = {n: p[which].clone().requires_grad_() for n, p in whole.items()}
+        outputs = mlp(parameters, "value", 3, seen[which])
+        slopes = torch.autograd.grad(outputs.square().sum(), list(parameters.values()))
+        return [outputs.detach(), *slopes]
+
+    for ours, pair in zip(
+        pass_through(slice(None)), pass_through(slice(lifetimes - 2, None)), strict=True
+    ):
+        assert torch.equal(ours[-2:], pair)
