@@ -233,13 +233,13 @@ def table_of(rows: Sequence[Row]) -> list[str]:
     """Lines for people."""
     width = max(len(row.method) for row in rows) + 2
     columns = ("mean", "IQM", "median", f"P(> {REFERENCE})", "area, IQM")
-    lines = [f"{'final return':<{width}}" + "".join(f"{name:>27}" for name in columns)]
+    lines = [f"{'final return':<{width}}" + "".join(f"{name:>28}" for name in columns)]
     for row in rows:
         final, area = row.final_return, row.area
         cells = (final.mean, final.iqm, final.median, row.improvement, area.iqm if area else None)
         failed = f"  {row.failures} lifetimes failed" if row.failures else ""
         over = f"  {final.n} {final.over}" if final.over == SEEDS else ""
-        shown = "".join(f"{cell or ''!s:>27}" for cell in cells)
+        shown = "".join(f"{cell or ''!s:>28}" for cell in cells)
         lines.append(f"{row.method:<{width}}{shown}{over}{failed}")
     return lines
 

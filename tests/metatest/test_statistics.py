@@ -79,3 +79,4 @@ def test_the_same_scores_have_the_same_interval_and_no_one_elses_chance_is_touch
     assert once == summarise(scores, LIFETIMES)
     assert summarise(np.full((5, 1), 3.0), LIFETIMES).mean == Interval(3.0, 3.0, 3.0)
     assert str(Interval(1.23456, 1, 2)) == "1.235 [1, 2]"
+    assert str(Interval(-7.9e-16, -0.0, 1e-12)) == "0 [0, 0]"
