@@ -174,7 +174,7 @@ def evaluate(
     ] = None,
     baselines: Annotated[
         str,
-        typer.Option(help="Any of random,ppo,reinforce,untrained,sb3-ppo,sb3-td3,sb3-sac."),
+        typer.Option(help="Any of random, ppo, reinforce, untrained, sb3-ppo, sb3-td3, sb3-sac."),
     ] = "ppo,random",
     seed: Annotated[int, typer.Option(min=0, help="Of the held-out MDPs and all else.")] = 0,
     out: Annotated[
