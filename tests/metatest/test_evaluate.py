@@ -150,7 +150,8 @@ def test_a_loss_for_a_mixture_goes_to_each_of_its_tasks_padded(
     body = found.genome.architecture.body
     assert (body.observation_size, body.action_size) == (4, 2)
     best = "run/best.safetensors"
-    said = epg_("evaluate", best, "--task", spec, "--lifetimes", 3, folder=tmp_path)
+    said = epg_("evaluate", best, "--task", spec, "--lifetimes", 3,
+                "--baselines", "random", folder=tmp_path)  # fmt: skip
     assert (said.code, said.err) == (0, "")
     assert said.out.count("padded to 4 observations, 2 actions") == 2
     names = sorted(p.name for p in (tmp_path / "evaluation").glob("*.png"))
