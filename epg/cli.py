@@ -162,9 +162,11 @@ def evaluate(
         int | None, typer.Option(min=1, help="U; as in the first loss's training if left out.")
     ] = None,
     hidden: Annotated[
-        str | None, typer.Option(help="Units of the agents' layers, as 64,64.")
+        str | None, typer.Option(help="Units of the agents' layers, as 64,64; as in training.")
     ] = None,
-    activation: Annotated[str | None, typer.Option(help="Between them: tanh or relu.")] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="Of the agents' layers: tanh or relu; as in training.")
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Of the agents that have a loss; as in its training.")
     ] = None,
@@ -227,7 +229,9 @@ def report(
     lifetimes: Annotated[
         int, typer.Option(min=2, help="Where its best loss was not evaluated yet.")
     ] = 32,
-    baselines: Annotated[str, typer.Option(help="Likewise.")] = "ppo,random",
+    baselines: Annotated[
+        str, typer.Option(help="Where its best loss was not evaluated yet; as epg evaluate's.")
+    ] = "ppo,random",
 ) -> None:
     """A page about a run: fitness, learning curves, the table, health, cost; evaluates if needed.
 
@@ -252,10 +256,14 @@ def inspect(
     Example: epg inspect results/quickstart/best.safetensors --task random-cart-pole
     """
     from epg.metatest.anatomy import inspect as look_inside
-    from epg.metatest.anatomy import write
+    from epg.metatest.anatomy import refuse_others, write
     from epg.metatest.protocol import Losses
+    from epg.tasks import label
 
-    found = look_inside(Losses([loss]), _spec("--task", task), lifetimes, seed)
+    losses, spec = Losses([loss]), _spec("--task", task)
+    about = {"loss": losses.digests[0], "seed": seed, "lifetimes": lifetimes}
+    refuse_others(out, label(spec), about)  # before minutes of work
+    found = look_inside(losses, spec, lifetimes, seed)
     write(found, out)
     print(f"{found.table()}\nwritten to {out}")
     if json_:

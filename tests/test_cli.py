@@ -100,10 +100,10 @@ def test_without_an_extra_the_others_are_still_told(epg: Run, tmp_path: Path) ->
     before = "import sys; sys.modules['Box2D'] = None"
     said = epg("tasks", folder=tmp_path, before=before)
     assert (said.code, said.err) == (0, "")
-    assert "lunar-lander-continuous: not here: " in said.out and "the extra [box2d]" in said.out
+    assert "lunar-lander-continuous: not here: " in said.out and "'.[box2d]'" in said.out
     assert "walker2d: Gym" in said.out
     said = epg("tasks", "lunar-lander-continuous", folder=tmp_path, before=before)
-    refused(said, "task lunar-lander-continuous: needs Box2D: install the extra [box2d]")
+    refused(said, "task lunar-lander-continuous: needs Box2D: pip install -e '.[box2d]'")
     refused(epg("tasks", "gym:LunarLander-v3", folder=tmp_path, before=before), "gymnasium[box2d]")
 
 

@@ -6,6 +6,7 @@ Shape letters: P lifetimes, U updates, M new rows, n parameters of a policy.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -202,16 +203,10 @@ def inspect(
 def write(anatomy: Anatomy, folder: Path) -> None:
     """anatomy-TASK.json and .png into a folder, which is made if there is none.
 
-    Raises `UserError` if they are there of another loss, and for what cannot be written.
+    Raises `UserError` if others are there, and for what cannot be written.
     """
+    refuse_others(folder, anatomy.task, anatomy.about())
     name = f"anatomy-{tasks.file_name(anatomy.task)}"
-    there = read_object(folder / f"{name}.json")
-    for key, here in anatomy.about().items():
-        if there and there.get(key) != here:
-            raise UserError(
-                f"{folder / name}.json: is of another loss ({key}: there {there.get(key)}, here "
-                f"{here}); name a new --out"
-            )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(anatomy.plain(), indent=1, ensure_ascii=False) + "\n"
@@ -219,6 +214,20 @@ def write(anatomy: Anatomy, folder: Path) -> None:
         write_durably(folder / f"{name}.png", anatomy.picture())
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}") from None
+
+
+def refuse_others(folder: Path, task: str, about: Mapping[str, Any]) -> None:
+    """Raise `UserError` if a folder holds numbers about this task that came about otherwise."""
+    path = folder / f"anatomy-{tasks.file_name(task)}.json"
+    there = read_object(path)
+    for key, here in about.items():
+        if there and there.get(key) != here:
+            shown = (str(value)[:8] for value in (there.get(key), here))
+            raise UserError(
+                "{}: holds another inspection ({}: there {}, here {}); name a new --out".format(
+                    path, key, *shown
+                )
+            )
 
 
 def _stack(values: list[Tensor]) -> np.ndarray:

@@ -57,13 +57,14 @@ def subject_of(
         raising = raising_of(task, lambda _: loss, life, seed, purpose)
         about = f"lr {life.learning_rate:g}, one step an update{remark}"
         return Subject(task.name, name, about, life, raising)
-    from epg.metatest.sb3 import raise_others  # an extra
-
     kind = OTHERS[name]
     if kind != "ppo":
         about = "the library's own settings"
 
     def raise_agents(first: int, count: int) -> Lived:
+        check(name, task)
+        from epg.metatest.sb3 import raise_others  # an extra
+
         return raise_others(kind, task, life, fates_of(seed, purpose, first, count))
 
     return Subject(task.name, name, about, life, raise_agents, BATCH)

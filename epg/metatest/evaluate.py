@@ -101,6 +101,22 @@ class Evaluation:
             head += " (which is not tuned for all of them)"
         return [head, *table_of(self.overall)]
 
+    def pictures(self) -> dict[str, bytes]:
+        """Learning curves on each task, as PNGs by file name; a method has one colour in all."""
+        methods = dict.fromkeys(s.subject.method for task in self.tasks for s in task.scores)
+        colors = {name: f"C{i}" for i, name in enumerate(methods)}
+        found = {}
+        for task in self.tasks:
+            curves, shown = {}, {}
+            for score in task.scores:
+                failed = f" ({score.failures} failed)" if score.failures else ""
+                label = score.subject.method + failed
+                curves[label] = score.lives.episode_returns
+                shown[label] = colors[score.subject.method]
+            steps = task.scores[0].subject.life.steps_per_update
+            found[tasks.file_name(task.task)] = plot_curves(task.task, curves, steps, shown)
+        return found
+
     def plain(self) -> dict[str, Any]:
         """For JSON."""
         return {
@@ -226,15 +242,5 @@ def _write(result: Evaluation) -> None:
     text = json.dumps(result.plain(), indent=1, ensure_ascii=False) + "\n"
     write_durably(result.out / "evaluation.json", text.encode())
     write_durably(result.out / "returns.csv", csv_of(result.tasks).encode())
-    for task in result.tasks:
-        write_durably(result.out / f"{tasks.file_name(task.task)}.png", picture(task))
-
-
-def picture(task: TaskScores) -> bytes:
-    """Learning curves, as a PNG."""
-    curves = {
-        s.subject.method
-        + (f" ({s.failures} failed)" if s.failures else ""): s.lives.episode_returns
-        for s in task.scores
-    }
-    return plot_curves(task.task, curves, task.scores[0].subject.life.steps_per_update)
+    for name, image in result.pictures().items():
+        write_durably(result.out / f"{name}.png", image)

@@ -59,6 +59,10 @@ def _of_loss(
     life = config.lifetime.but(**changes)
     alpha = artifact.alpha if protocol.alpha is None else protocol.alpha
     about = f"α {alpha:g}, {settings_of(life)}"
+    for setting, other in changes.items():
+        trained = getattr(config.lifetime, setting)
+        if other != trained:
+            about += f", {setting} {_show(other)} (trained with {_show(trained)})"
     fitted = fit(artifact, task)
     if fitted is not task:
         sizes = fitted.observation_size, fitted.action_size
@@ -69,6 +73,10 @@ def _of_loss(
         life, protocol.seed, Purpose.EVALUATION, policy_of(artifact, phi), config.reference,
     )  # fmt: skip
     return Subject(task.name, name, about, life, raising)
+
+
+def _show(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def fit(artifact: Artifact, task: Task) -> Task:

@@ -10,7 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 
-def plot_curves(title: str, curves: Mapping[str, np.ndarray], steps_per_update: int) -> bytes:
+def plot_curves(
+    title: str, curves: Mapping[str, np.ndarray], steps_per_update: int, colors: Mapping[str, str]
+) -> bytes:
     """Mean return of the latest episodes against environment steps, with 95 % bands, as a PNG.
 
     curves: by method, [lifetimes, updates] returns of episodes that ended before each update, NaN
@@ -20,7 +22,7 @@ def plot_curves(title: str, curves: Mapping[str, np.ndarray], steps_per_update: 
     axes = figure.add_subplot()
     for name, returns in curves.items():
         steps = steps_per_update * np.arange(1, returns.shape[1] + 1)
-        band(axes, steps, carry_forward(returns), name)
+        band(axes, steps, carry_forward(returns), name, colors[name])
     axes.set(title=title, xlabel="environment steps of a lifetime", ylabel="return of an episode")
     axes.grid(alpha=0.3)
     if axes.lines:  # none where no episode ended
@@ -28,24 +30,30 @@ def plot_curves(title: str, curves: Mapping[str, np.ndarray], steps_per_update: 
     return png(figure)
 
 
-def plot_fitness(metrics: Mapping[str, np.ndarray]) -> bytes:
+def plot_fitness(metrics: Mapping[str, np.ndarray], final: float) -> bytes:
     """Fitness over generations and over environment steps, as a PNG.
 
-    metrics: columns of metrics.csv, [generations]; NaN where not measured.
+    metrics: columns of metrics.csv, [generations]; NaN where not measured; final: validation after
+    the last generation.
     """
     figure = Figure(figsize=(12, 4), layout="constrained")
     measured = np.isfinite(metrics["validation"])
+    last = np.isfinite([final])
     for axes, name in zip(
         figure.subplots(1, 2, sharey=True), ("generation", "environment_steps"), strict=True
     ):
         across = metrics[name]
+        end = across[-1:] + (name == "generation")
         axes.fill_between(
             across, metrics["fitness_worst"], metrics["fitness_best"], alpha=0.15,
             label="worst to best candidate",
         )  # fmt: skip
         axes.plot(across, metrics["fitness_mean"], label="mean of candidates")
         validation = metrics["validation"][measured]
-        axes.plot(across[measured], validation, "o-", label="validation of φ itself")
+        axes.plot(
+            np.append(across[measured], end[last]), np.append(validation, np.array([final])[last]),
+            "o-", label="validation of φ itself",
+        )  # fmt: skip
         axes.set(xlabel=name.replace("_", " "), ylabel="fitness")
         axes.grid(alpha=0.3)
     axes.legend()
@@ -86,7 +94,9 @@ def png(figure: Figure) -> bytes:
     return image.getvalue()
 
 
-def band(axes: Any, steps: np.ndarray, values: np.ndarray, label: str) -> None:
+def band(
+    axes: Any, steps: np.ndarray, values: np.ndarray, label: str, color: str | None = None
+) -> None:
     """Mean and 95 % band of [lifetimes, updates], where most lifetimes have a number."""
     count = np.isfinite(values).sum(0)
     shown = count > len(values) / 2
@@ -95,7 +105,7 @@ def band(axes: Any, steps: np.ndarray, values: np.ndarray, label: str) -> None:
     values = np.where(np.isfinite(values), values, np.nan)[:, shown]
     mean = np.nanmean(values, axis=0)
     half = 1.96 * np.nanstd(values, axis=0) / np.sqrt(count[shown])
-    (line,) = axes.plot(steps[shown], mean, label=label)
+    (line,) = axes.plot(steps[shown], mean, label=label, color=color)
     axes.fill_between(steps[shown], mean - half, mean + half, alpha=0.2, color=line.get_color())
 
 

@@ -21,7 +21,7 @@ from epg.errors import RunError, UserError
 from epg.files import read_object, write_durably
 from epg.launch import launched_size
 from epg.metatest.anatomy import Anatomy, inspect
-from epg.metatest.evaluate import OVER, PROTOCOL, Evaluation, carry_out, picture, read_protocol
+from epg.metatest.evaluate import OVER, PROTOCOL, Evaluation, carry_out, read_protocol
 from epg.metatest.plot import plot_fitness, plot_health
 from epg.metatest.protocol import Losses, plan
 from epg.run import METRICS, read_config
@@ -29,7 +29,7 @@ from epg.run import METRICS, read_config
 PAGE, PICTURES = "report.html", "report"
 TEMPLATE = "report.html.j2"
 LIBRARIES = ("torch", "numpy", "mujoco", "gymnasium", "evotorch", "rliable")
-WATCHED = 8
+WATCHED = 16
 """Lifetimes in which the loss's gradients are looked at."""
 
 
@@ -40,6 +40,8 @@ class Run:
     path: Path
     config: Config
     state: dict[str, Any]
+    final: float
+    """validation of the newest φ, after the last generation; NaN before"""
     metrics: dict[str, np.ndarray]
     """a column each, [generations]; NaN where not measured"""
 
@@ -94,8 +96,8 @@ def report(
 
 def read_run(path: Path) -> Run:
     """Raises `UserError` for what is no run, or one that has not lived a generation."""
-    if not path.is_dir():
-        raise UserError(f"{path}: no such run directory")
+    if not (path / "config.yaml").exists():
+        raise UserError(f"{path}: no run directory (it has no config.yaml)")
     config = read_config(path)
     try:
         with open(path / "metrics.csv", newline="") as file:
@@ -107,7 +109,9 @@ def read_run(path: Path) -> Run:
         raise UserError(f"{path / 'metrics.csv'}: cannot be read ({error})") from None
     if not rows:
         raise UserError(f"{path}: not a generation is done yet")
-    return Run(path, config, read_object(path / "state.json"), metrics)
+    final = read_object(path / "DONE").get("validation")
+    state = read_object(path / "state.json")
+    return Run(path, config, state, float("nan") if final is None else final, metrics)
 
 
 def _evaluate(
@@ -136,9 +140,9 @@ def _pictures(
     run: Run, evaluation: Evaluation | None, anatomies: list[Anatomy]
 ) -> dict[str, bytes]:
     """PNGs by name."""
-    found = {"fitness": plot_fitness(run.metrics), "health": plot_health(run.metrics)}
-    for task in evaluation.tasks if evaluation else ():
-        found[f"curves-{tasks.file_name(task.task)}"] = picture(task)
+    found = {"fitness": plot_fitness(run.metrics, run.final), "health": plot_health(run.metrics)}
+    for name, image in evaluation.pictures().items() if evaluation else ():
+        found[f"curves-{name}"] = image
     for anatomy in anatomies:
         found[f"anatomy-{tasks.file_name(anatomy.task)}"] = anatomy.picture()
     return found

@@ -145,7 +145,7 @@ class TaskScores:
             "environment_steps_per_lifetime": self.steps,
             "rows": [row.plain() for row in self.rows],
             "settings": {s.subject.method: s.subject.about for s in self.scores},
-            "environment_steps": {s.subject.method: s.lives.steps for s in self.scores},
+            "steps_with_final_episodes": {s.subject.method: s.lives.steps for s in self.scores},
         }
 
     def table(self) -> str:
@@ -232,11 +232,13 @@ def _scaled(sample: Sample, low: Sample, high: Sample) -> Sample:
 def table_of(rows: Sequence[Row]) -> list[str]:
     """Lines for people."""
     width = max(len(row.method) for row in rows) + 2
-    columns = ("mean", "IQM", "median", f"P(> {REFERENCE})", "area, IQM")
+    compared = any(row.improvement for row in rows)
+    columns = ["mean", "IQM", "median", *([f"P(> {REFERENCE})"] if compared else []), "area, IQM"]
     lines = [f"{'final return':<{width}}" + "".join(f"{name:>28}" for name in columns)]
     for row in rows:
         final, area = row.final_return, row.area
-        cells = (final.mean, final.iqm, final.median, row.improvement, area.iqm if area else None)
+        cells = [final.mean, final.iqm, final.median, *([row.improvement] if compared else [])]
+        cells.append(area.iqm if area else None)
         failed = f"  {row.failures} lifetimes failed" if row.failures else ""
         over = f"  {final.n} {final.over}" if final.over == SEEDS else ""
         shown = "".join(f"{cell or ''!s:>28}" for cell in cells)

@@ -9,7 +9,7 @@ from importlib import resources
 from epg.metatest.scores import TaskScores
 
 PUBLISHED = "metagenrl_table1.csv"
-MISSING = "–"
+MISSING, UNLEARNED = "–", "(not learned)"
 
 
 def table(
@@ -23,19 +23,21 @@ def table(
     names = [task.task for task in tasks]
     rows: list[tuple[str, ...]] = [("trained on \\ tested on", "method", *names)]
     means = [{row.method: str(row.final_return.mean) for row in task.rows} for task in tasks]
-    for method in dict.fromkeys(name for column in means for name in column):
+    lived = dict.fromkeys(name for column in means for name in column)
+    for method in sorted(lived, key=lambda name: name not in trained_on):
         known = trained_on.get(method, "")
         cells = (column.get(method, MISSING) for column in means)
-        rows.append((known, method, *_mark(known, names, cells)))
+        rows.append((known or UNLEARNED, method, *_mark(known, names, cells)))
     notes = [
-        "Mean final return with 95 % intervals. ° not trained on; – the loss does not fit the task."
+        "Mean final return with 95 % intervals. ° not trained on; – the loss does not fit the "
+        "task, or nothing was published."
     ]
     if published:
         theirs = read()
-        for entry in theirs:
+        for entry in theirs if any(name in theirs[0] for name in names) else ():
             known = entry["trained_on"]
             cells = (f"{entry[n]}*" if n in entry else MISSING for n in names)
-            rows.append((known, f"{entry['method']}*", *_mark(known, names, cells)))
+            rows.append((known or UNLEARNED, f"{entry['method']}*", *_mark(known, names, cells)))
         ours = tasks[0].steps
         notes.append(
             f"* published ({theirs[0]['source']}), mean over seeds, without intervals: "

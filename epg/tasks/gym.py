@@ -104,7 +104,7 @@ class LunarLanderContinuous(Gymnasium):
         except UserError as error:
             if "Box2D" not in str(error):
                 raise
-            raise UserError("needs Box2D: install the extra [box2d]") from None
+            raise UserError("needs Box2D: pip install -e '.[box2d]'") from None
 
 
 class GymnasiumBatch(Batch):

@@ -103,7 +103,7 @@ def test_numbers_and_picture_are_written(loss: Path, tmp_path: Path) -> None:
     png = (tmp_path / "deep" / "out" / "anatomy-point-goal.png").read_bytes()
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
     other = replace(found, loss="0123")
-    with pytest.raises(UserError, match=r"is of another loss \(loss: there .*, here 0123\)"):
+    with pytest.raises(UserError, match=r"another inspection \(loss: there .*, here 0123\)"):
         write(other, tmp_path / "deep" / "out")
 
 

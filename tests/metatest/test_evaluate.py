@@ -189,7 +189,9 @@ def test_longer_lives_and_other_agents(strong: Path, tmp_path: Path) -> None:
         "relu": {"activation": "relu"},
         "slow": {"learning_rate": 1e-3},
     }.items():
-        other = returns(evaluate(strong, tmp_path / name, **changes))
+        judged = evaluate(strong, tmp_path / name, **changes)
+        other = returns(judged)
+        assert "(trained with " in judged.table()
         assert other["learned loss"] != trained["learned loss"]
         assert (other["ppo"] == trained["ppo"]) == (name == "slow")
 

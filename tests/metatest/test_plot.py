@@ -20,4 +20,4 @@ def test_an_episode_counts_until_the_next_one_ends() -> None:
 @pytest.mark.parametrize("a", [np.array([[NAN, 1.0], [2.0, NAN]]), np.full((2, 2), NAN)])
 def test_curves_with_gaps_are_a_picture(a: np.ndarray) -> None:
     curves = {"a": a, "b": np.full((2, 2), NAN)}
-    assert plot_curves("title", curves, 64).startswith(b"\x89PNG\r\n\x1a\n")
+    assert plot_curves("title", curves, 64, {"a": "C0", "b": "C1"}).startswith(b"\x89PNG\r\n\x1a\n")

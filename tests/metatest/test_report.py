@@ -129,11 +129,11 @@ def test_what_is_no_run_is_refused(epg: Callable[..., Any], finished: Path, tmp_
     for name, content, message in (
         ("run", "generation\nx,y\n", "metrics.csv: cannot be read"),
         ("run", "generation,fitness_mean\n", "not a generation is done yet"),
-        ("gone", "", "epg: gone: no such run directory"),
-        (".", "", "config.yaml: cannot be read"),
+        ("gone", "", "epg: gone: no run directory"),
+        (".", "", ".: no run directory (it has no config.yaml)"),
     ):
         metrics.write_text(content)
         said = epg("report", name, folder=tmp_path)
         assert said.code == 2 and said.err.count("\n") == 1 and message in said.err
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="no run directory"):
         report(tmp_path)
