@@ -255,16 +255,9 @@ def inspect(
 
     Example: epg inspect results/quickstart/best.safetensors --task random-cart-pole
     """
-    from epg.metatest.anatomy import inspect as look_inside
-    from epg.metatest.anatomy import refuse_others, write
-    from epg.metatest.protocol import Losses
-    from epg.tasks import label
+    from epg.metatest.anatomy import inspect_into
 
-    losses, spec = Losses([loss]), _spec("--task", task)
-    about = {"loss": losses.digests[0], "seed": seed, "lifetimes": lifetimes}
-    refuse_others(out, label(spec), about)  # before minutes of work
-    found = look_inside(losses, spec, lifetimes, seed)
-    write(found, out)
+    found = inspect_into(out, loss, _spec("--task", task), lifetimes, seed)
     print(f"{found.table()}\nwritten to {out}")
     if json_:
         print(json.dumps(found.plain()))

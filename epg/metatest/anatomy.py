@@ -118,13 +118,9 @@ class Anatomy:
     def plain(self) -> dict[str, Any]:
         """For JSON."""
         rows = {name: interval and vars(interval) for name, interval in self.rows().items()}
-        return self.about() | {"means": rows}
-
-    def about(self) -> dict[str, Any]:
-        """What tells it from others."""
         return {
             "task": self.task, "loss": self.loss, "alpha": self.alpha, "seed": self.seed,
-            "lifetimes": len(self.cosine),
+            "lifetimes": len(self.cosine), "means": rows,
         }  # fmt: skip
 
     def picture(self) -> bytes:
@@ -200,13 +196,18 @@ def inspect(
     )
 
 
-def write(anatomy: Anatomy, folder: Path) -> None:
-    """anatomy-TASK.json and .png into a folder, which is made if there is none.
+def inspect_into(
+    folder: Path, path: str | Path, task: str | dict[str, Any], lifetimes: int = 16, seed: int = 0
+) -> Anatomy:
+    """The same of a loss file; anatomy-TASK.json and .png go into a folder, new or not.
 
-    Raises `UserError` if others are there, and for what cannot be written.
+    Raises `UserError` if those of another inspection are there, and for what cannot be written.
     """
-    refuse_others(folder, anatomy.task, anatomy.about())
-    name = f"anatomy-{tasks.file_name(anatomy.task)}"
+    loss = Losses([path])
+    name = f"anatomy-{tasks.file_name(task)}"
+    wanted = {"loss": loss.digests[0], "seed": seed, "lifetimes": lifetimes}
+    _refuse_others(folder / f"{name}.json", wanted)  # before minutes of work
+    anatomy = inspect(loss, task, lifetimes, seed)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(anatomy.plain(), indent=1, ensure_ascii=False) + "\n"
@@ -214,11 +215,10 @@ def write(anatomy: Anatomy, folder: Path) -> None:
         write_durably(folder / f"{name}.png", anatomy.picture())
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}") from None
+    return anatomy
 
 
-def refuse_others(folder: Path, task: str, about: Mapping[str, Any]) -> None:
-    """Raise `UserError` if a folder holds numbers about this task that came about otherwise."""
-    path = folder / f"anatomy-{tasks.file_name(task)}.json"
+def _refuse_others(path: Path, about: Mapping[str, Any]) -> None:
     there = read_object(path)
     for key, here in about.items():
         if there and there.get(key) != here:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from epg import artifact
 from epg.errors import UserError
 from epg.losses.ppo import Ppo
 from epg.metatest import anatomy
-from epg.metatest.anatomy import inspect, write
+from epg.metatest.anatomy import inspect, inspect_into
 from epg.metatest.evaluate import evaluate
 from epg.metatest.protocol import Losses
 
@@ -92,19 +93,23 @@ def test_a_constant_loss_has_no_direction(loss: Path, changed: Path) -> None:
     assert found.plain()["means"]["cosine with PPO's gradient"] is None
 
 
-def test_numbers_and_picture_are_written(loss: Path, tmp_path: Path) -> None:
-    found = inspect(Losses([loss]), "point-goal", lifetimes=2)
-    write(found, tmp_path / "deep" / "out")
-    written = json.loads((tmp_path / "deep" / "out" / "anatomy-point-goal.json").read_text())
+def test_numbers_and_picture_are_written_and_no_others_overwritten(
+    loss: Path, tmp_path: Path, contents: Callable[[Path], dict[str, bytes]]
+) -> None:
+    folder = tmp_path / "deep" / "out"
+    found = inspect_into(folder, loss, "point-goal", lifetimes=2)
+    written = json.loads((folder / "anatomy-point-goal.json").read_text())
     assert (written["lifetimes"], written["seed"], written["alpha"]) == (2, 0, 0.0)
     assert written["loss"] == hashlib.sha256(loss.read_bytes()).hexdigest()
     cosine = written["means"]["cosine with PPO's gradient"]
     assert cosine["value"] == pytest.approx(found.cosine.mean())
-    png = (tmp_path / "deep" / "out" / "anatomy-point-goal.png").read_bytes()
-    assert png.startswith(b"\x89PNG\r\n\x1a\n")
-    other = replace(found, loss="0123")
-    with pytest.raises(UserError, match=r"another inspection \(loss: there .*, here 0123\)"):
-        write(other, tmp_path / "deep" / "out")
+    assert (folder / "anatomy-point-goal.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    before = contents(folder)
+    inspect_into(folder, loss, "point-goal", lifetimes=2)
+    assert contents(folder) == before
+    with pytest.raises(UserError, match=r"another inspection \(lifetimes: there 2, here 3\)"):
+        inspect_into(folder, loss, "point-goal", lifetimes=3)
+    assert contents(folder) == before
 
 
 def test_a_task_that_is_too_large_is_refused(loss: Path) -> None:

@@ -137,3 +137,5 @@ def test_what_is_no_run_is_refused(epg: Callable[..., Any], finished: Path, tmp_
         assert said.code == 2 and said.err.count("\n") == 1 and message in said.err
     with pytest.raises(UserError, match="no run directory"):
         report(tmp_path)
+    said = epg("report", "run", folder=tmp_path, environment={"EPG_RANKS": "2"})
+    assert said.code == 2 and "a report is made by one process" in said.err
