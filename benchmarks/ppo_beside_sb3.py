@@ -2,7 +2,7 @@
 
     python benchmarks/ppo_beside_sb3.py [--lifetimes 128] [--out FOLDER]
 
-On hopper and cart-pole, at the same environment steps, agents at birth and starts: the difference
+On hopper and cart-pole, at the same environment steps, initial agents and starts: the difference
 of mean final returns with its 95 % bootstrap interval. Under mpirun it takes all ranks. The same
 command goes on where it stopped.
 """
@@ -14,12 +14,13 @@ from pathlib import Path
 
 from epg import tasks
 from epg.config import Config
-from epg.farm.journal import Journal
-from epg.farm.roles import take_part
-from epg.lock import Lock
-from epg.metatest.baselines import subject_of
-from epg.metatest.statistics import LIFETIMES, difference, summarise
-from epg.metatest.subjects import SubjectRaiser, raise_all
+from epg.evaluation.bootstrap import LIFETIMES, difference, summarise
+from epg.evaluation.entry import EntryRunner, entry_of
+from epg.farm import Farm
+from epg.farm.run import run_on_ranks
+from epg.methods.base import make_algorithm
+from epg.runs.journal import Journal
+from epg.runs.lock import Lock
 from epg.seeds import Purpose
 
 TASKS = {
@@ -38,26 +39,29 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     config = Config(task="hopper")
-    subjects = [
-        subject_of(method, tasks.make(name), config.lifetime.but(**settings), 0, Purpose.EVALUATION)
+    entries = [
+        entry_of(method, make_algorithm(method), tasks.make(name), config.setup.change(**settings))
         for name, settings in TASKS.items()
         for method in METHODS
     ]
+    runner = EntryRunner(config, entries, 0, Purpose.EVALUATION)
     journal = Journal(options.out / "journal.jsonl", repr(TASKS), {})
 
-    def lead(farm):
+    def lead(farm: Farm) -> None:
         with Lock(options.out / "lock") as lock:
-            lives = raise_all(farm, subjects, options.lifetimes, Purpose.EVALUATION, journal, lock)
+            results = runner.collect(farm, options.lifetimes, journal, lock)
         for name in TASKS:
             ours, theirs = (
-                life.final_return[:, None]
-                for subject, life in zip(subjects, lives, strict=True)
-                if subject.task == name
+                result.final_return[:, None]
+                for entry, result in zip(entries, results, strict=True)
+                if entry.task.name == name
             )
             found = difference(ours, theirs)
             middle = (ours.mean() + theirs.mean()) / 2
             half = (found.high - found.low) / 2 / middle
-            print(f"{name}: {subjects[0].life.steps:,} steps, n = {options.lifetimes} each")
+            print(
+                f"{name}: {entries[0].setup.lifetime.steps:,} steps, n = {options.lifetimes} each"
+            )
             for method, returns in zip(METHODS, (ours, theirs), strict=True):
                 print(f"  {method:<8} {summarise(returns, LIFETIMES).mean}")
             print(
@@ -65,7 +69,8 @@ def main() -> None:
                 f"0, ± {half:.1%} of the mean (wanted: at most {WANTED:.0%})"
             )
 
-    take_part(SubjectRaiser(config, subjects), options.out / "log", lead)
+    run_on_ranks(runner, options.out / "log", lead)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -20,9 +20,9 @@ from pathlib import Path
 
 CONFIG = """\
 task: dir-hopper
-alpha: 0.5
+steps: 4
+method: {name: epg, pairs: 128, alpha: 0.5}
 lifetime: {updates: 8}
-evolution: {generations: 4, pairs: 128}
 validation: {every: 1000, lifetimes: 2}
 farm: {chunk: 32}
 """
@@ -57,7 +57,7 @@ def main() -> None:
             folder = Path(name)
             (folder / "config.yaml").write_text(CONFIG)
             start(folder, "ranks", "--ranks", "3").wait()
-            alone = [start(folder, f"alone{i}", "evolution.pairs=64", f"seed={i}") for i in (1, 2)]
+            alone = [start(folder, f"alone{i}", "method.pairs=64", f"seed={i}") for i in (1, 2)]
             for process in alone:
                 process.wait()
             together, cores = rates(folder / "ranks")

@@ -1,27 +1,31 @@
-"""epg: evolves reinforcement-learning loss functions with evolution strategies."""
+"""epg: learns how agents should learn."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from epg.artifact import LearnedLoss, load_loss
-    from epg.metatest.evaluate import evaluate
-    from epg.training import train
+from epg.version import __version__
 
-__all__ = ["LearnedLoss", "evaluate", "load_loss", "train"]
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from epg.evaluation.evaluate import evaluate
+    from epg.methods.loss_module import LossModule, load_loss
+    from epg.methods.saved import Saved, load
+    from epg.training.loop import train
+
+__all__ = ["LossModule", "Saved", "__version__", "evaluate", "load", "load_loss", "train"]
 
 _LAZY = {
-    "load_loss": "epg.artifact",
-    "LearnedLoss": "epg.artifact",
-    "evaluate": "epg.metatest.evaluate",
-    "train": "epg.training",
+    "load": "epg.methods.saved",
+    "Saved": "epg.methods.saved",
+    "load_loss": "epg.methods.loss_module",
+    "LossModule": "epg.methods.loss_module",
+    "evaluate": "epg.evaluation.evaluate",
+    "train": "epg.training.loop",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """`load_loss`, `evaluate` and `train`, imported when first used: torch takes its time."""
+    """The functions above, imported when first used: torch takes its time."""
     if name in _LAZY:
         from importlib import import_module
 

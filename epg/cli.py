@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,12 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
-from epg.errors import ForeseenError, Interruption, UserError
-from epg.launch import launched_rank, launched_size
-from epg.signals import hear_ends, hear_usr1, leave_to_launcher
+from epg.errors import ForeseenError, Interruption, UserError, printable
+from epg.process.launcher import launched_rank, launched_size
+from epg.process.signals import default_handlers, install_end_handlers, install_save_handler
 
 app = typer.Typer(
-    help="Evolve reinforcement-learning loss functions, and see what they are worth.",
+    help="Learn how reinforcement-learning agents should learn, and see what it is worth.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -25,6 +27,10 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 MANY = ("train", "evaluate", "tune", "bench")
 """The commands that are work for many ranks."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Run the code of its maker's own classes that a file names."),
+]
 
 
 @app.command()
@@ -49,20 +55,22 @@ def train(
         str, typer.Option(help='--ranks: what starts them; "srun --mpi=pmi2" inside a SLURM job.')
     ] = "mpirun",
 ) -> None:
-    """Evolve a loss; the same command again goes on where it stopped.
+    """Train what is learned across lifetimes; the same command again goes on where it stopped.
 
-    Example: epg train configs/quickstart.yaml --ranks 3 evolution.generations=50
+    Example: epg train configs/quickstart.yaml --ranks 3 steps=50
     """
     run = run or Path("runs") / config.stem
     if ranks is not None and launched_size() == 1:
-        from epg.supervisor import supervise
+        from epg.cluster.supervisor import supervise
+        from epg.training.loop import check
 
+        check(config, overrides or [])  # before any rank starts
         raise typer.Exit(supervise(run, ranks, sys.argv[1:], max_relaunches, launcher))
     from epg.farm.worker import failing_together
 
     with failing_together():
         from epg.config import load
-        from epg.training import train as run_training
+        from epg.training.loop import train as run_training
 
         run_training(load(config, overrides or []), run, start_from)
 
@@ -112,7 +120,7 @@ def submit(
 
     Example: epg submit configs/random-hopper.yaml --tasks 3 --time 24:00:00 --partition cpu
     """
-    from epg import slurm
+    from epg.cluster import slurm
 
     options = {
         "job-name": name, "nodes": nodes, "ntasks": tasks, "cpus-per-task": cpus,
@@ -143,23 +151,27 @@ def status(
 
     Example: epg status runs/*
     """
-    from epg.status import look, table
+    from epg.cluster.status import read_status, table
 
-    found = look(runs)
-    print(table(found))
+    found = read_status(runs)
+    _show(table(found))
     if json_:
         print(json.dumps({"runs": [asdict(status) for status in found]}))
 
 
 @app.command()
 def evaluate(
-    losses: Annotated[list[Path], typer.Argument(help="Saved losses, *.safetensors.")],
+    losses: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Saved files, *.safetensors; without any, methods alone."),
+    ] = None,
+    *,
     task: Annotated[
         list[str], typer.Option(help="As in a configuration; a list or repeated: each by itself.")
     ],
     lifetimes: Annotated[int, typer.Option(min=2, help="Held-out lifetimes of each method.")] = 32,
     updates: Annotated[
-        int | None, typer.Option(min=1, help="U; as in the first loss's training if left out.")
+        int | None, typer.Option(min=1, help="U; as in the first file's training, or 128.")
     ] = None,
     hidden: Annotated[
         str | None, typer.Option(help="Units of the agents' layers, as 64,64; as in training.")
@@ -168,15 +180,19 @@ def evaluate(
         str | None, typer.Option(help="Of the agents' layers: tanh or relu; as in training.")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Of the agents that have a loss; as in its training.")
+        float | None, typer.Option(help="Of agents that learn by a file; as in its training.")
     ] = None,
     alpha: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Weight of PPO; as at the end of training if left out."),
     ] = None,
-    baselines: Annotated[
+    methods: Annotated[
         str,
-        typer.Option(help="Any of random, ppo, reinforce, untrained, sb3-ppo, sb3-td3, sb3-sac."),
+        typer.Option(
+            "--methods",
+            "--baselines",
+            help="As `epg methods` lists them, or untrained: what a file's training began with.",
+        ),
     ] = "ppo,random",
     seed: Annotated[int, typer.Option(min=0, help="Of the held-out MDPs and all else.")] = 0,
     out: Annotated[
@@ -188,11 +204,12 @@ def evaluate(
     published: Annotated[
         bool, typer.Option("--published", help="MetaGenRL's table 1 beside the losses' returns.")
     ] = False,
+    trust: Trust = False,
     json_: Json = False,
 ) -> None:
-    """Raise fresh agents with saved losses and with baselines on MDPs that training never saw.
+    """Compare ways of learning, saved or made by hand, on MDPs that training never saw.
 
-    The same command again goes on where it stopped; several tasks are crossed with all losses.
+    The same command again goes on where it stopped; several tasks are crossed with all files.
 
     Example: epg evaluate runs/quickstart/best.safetensors --task random-cart-pole --lifetimes 64
     """
@@ -201,11 +218,11 @@ def evaluate(
     from epg.farm.worker import failing_together
 
     with failing_together():
-        from epg.metatest.evaluate import evaluate as run_evaluation
+        from epg.evaluation.evaluate import evaluate as run_evaluation
         from epg.tasks import parts_of
 
         result = run_evaluation(
-            losses,
+            losses or [],
             task=[part for text in task for part in parts_of(_spec("--task", text))],
             lifetimes=lifetimes,
             updates=updates,
@@ -213,12 +230,13 @@ def evaluate(
             activation=activation,
             learning_rate=learning_rate,
             alpha=alpha,
-            baselines=_names(baselines),
+            methods=_names(methods),
+            trust=trust,
             seed=seed,
             out=out,
         )
     if result is not None:
-        print(result.table(published))
+        _show(result.table(published))
         if json_:
             print(json.dumps(result.plain()))
 
@@ -229,17 +247,23 @@ def report(
     lifetimes: Annotated[
         int, typer.Option(min=2, help="Where its best loss was not evaluated yet.")
     ] = 32,
-    baselines: Annotated[
-        str, typer.Option(help="Where its best loss was not evaluated yet; as epg evaluate's.")
+    methods: Annotated[
+        str,
+        typer.Option(
+            "--methods",
+            "--baselines",
+            help="Where its best loss was not evaluated yet; as epg evaluate's.",
+        ),
     ] = "ppo,random",
+    trust: Trust = False,
 ) -> None:
     """A page about a run: fitness, learning curves, the table, health, cost; evaluates if needed.
 
     Example: epg report runs/quickstart
     """
-    from epg.metatest.report import report as write_report
+    from epg.evaluation.report import report as write_report
 
-    print(f"written: {write_report(run, lifetimes, _names(baselines))}")
+    print(f"written: {write_report(run, lifetimes, _names(methods), trust)}")
 
 
 @app.command()
@@ -249,16 +273,17 @@ def inspect(
     lifetimes: Annotated[int, typer.Option(min=2, help="That are watched.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Of their MDPs and all else.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for numbers and picture.")] = Path("anatomy"),
+    trust: Trust = False,
     json_: Json = False,
 ) -> None:
     """What a loss has learned: its gradient beside PPO's, and what it hangs on.
 
     Example: epg inspect results/quickstart/best.safetensors --task random-cart-pole
     """
-    from epg.metatest.anatomy import inspect_into
+    from epg.evaluation.gradients import inspect_into
 
-    found = inspect_into(out, loss, _spec("--task", task), lifetimes, seed)
-    print(f"{found.table()}\nwritten to {out}")
+    found = inspect_into(out, loss, _spec("--task", task), lifetimes, seed, trust)
+    _show(f"{found.table()}\nwritten to {out}")
     if json_:
         print(json.dumps(found.plain()))
 
@@ -274,11 +299,14 @@ def tune(
         Path | None,
         typer.Option(help="File that the winners join; one in the user's cache if left out."),
     ] = None,
+    methods: Annotated[
+        str, typer.Option(help="Any of those with settings of their own to tune.")
+    ] = "ppo,reinforce,dpo",
     ranks: Annotated[
         int | None, typer.Option(min=2, help="Start mpirun with so many ranks, one the master.")
     ] = None,
 ) -> None:
-    """Search the settings of PPO and REINFORCE on training MDPs, and keep the winners.
+    """Search the settings of hand-made methods on training MDPs, and keep the winners.
 
     The same command again goes on where it stopped.
 
@@ -290,9 +318,23 @@ def tune(
 
     with failing_together():
         from epg.config import load
-        from epg.metatest.tune import tune as run_tuning
+        from epg.evaluation.tune import tune as run_tuning
 
-        run_tuning(load(config, overrides or []), lifetimes, out)
+        run_tuning(load(config, overrides or []), lifetimes, out, _names(methods))
+
+
+@app.command()
+def methods(json_: Json = False) -> None:
+    """Every way of learning: what it learns, how, for which agents, its paper.
+
+    Example: epg methods
+    """
+    from epg.evaluation.catalogue import catalogue, table
+
+    found = catalogue()
+    print(table(found))
+    if json_:
+        print(json.dumps({"methods": [asdict(each) for each in found]}))
 
 
 @app.command()
@@ -381,7 +423,7 @@ def doctor(
 
     Example: epg doctor runs
     """
-    from epg.doctor import examine, plain
+    from epg.cluster.doctor import examine, plain
 
     findings = examine(folder)
     for finding in findings:
@@ -400,7 +442,7 @@ def epg(
     if launched_rank() != 0 and context.invoked_subcommand not in MANY:
         raise typer.Exit
     if version:
-        from epg import __version__
+        from epg.version import __version__
 
         print(f"epg {__version__}")
         raise typer.Exit
@@ -410,12 +452,12 @@ def epg(
 
 def _start_ranks(ranks: int) -> None:
     """This command again, on the ranks of an mpirun of its own; then end as that does."""
-    from epg.supervisor import CODES, Launcher
+    from epg.cluster.supervisor import CODES, Launcher
 
     launcher = Launcher()
     launcher.start(ranks, sys.argv[1:])
     code = launcher.wait() or 0
-    raise typer.Exit(CODES[launcher.told] if launcher.told else code)
+    raise typer.Exit(CODES[launcher.signal_name] if launcher.signal_name else code)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -431,7 +473,7 @@ def _sizes(option: str, text: str) -> tuple[int, ...]:
 
 def _spec(where: str, text: str) -> Any:
     """A task as a configuration would say it."""
-    from epg.config import parse_yaml
+    from epg.settings import parse_yaml
 
     try:
         return parse_yaml(text)
@@ -441,11 +483,14 @@ def _spec(where: str, text: str) -> Any:
 
 def main() -> None:
     """Run a command. A user's mistake is one line, said by rank 0 alone, and exit code 2."""
-    hear_ends()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that has no φ shows a ? instead
+            stream.reconfigure(errors="replace")
+    install_end_handlers()
     if sys.argv[1:2] and sys.argv[1] in ("train", "evaluate", "report", "tune"):
-        hear_usr1()
+        install_save_handler()
     if launched_size() > 1:
-        leave_to_launcher()
+        default_handlers()
     try:
         code = app(standalone_mode=False)
     except ForeseenError as error:
@@ -458,10 +503,29 @@ def main() -> None:
         code = interruption.code
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    sys.stdout.flush()
+    except OSError as error:
+        if error.filename:  # a file, of which the traceback may tell more
+            raise
+        code = _give_up_output(error)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = _give_up_output(error)
     sys.exit(code or 0)
+
+
+def _give_up_output(error: OSError) -> int:
+    """Standard output takes nothing any more: say so, and leave nothing in it. The exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    _complain(f"standard output: {error.strerror}")
+    return 1
+
+
+def _show(text: str) -> None:
+    """Print what may come from a file: characters that would steer a terminal are left out."""
+    print("\n".join(printable(line) for line in text.split("\n")), flush=True)
 
 
 def _complain(message: str) -> None:
     if launched_rank() == 0:
-        print("epg: " + " ".join(message.split()), file=sys.stderr, flush=True)
+        print("epg: " + printable(" ".join(message.split())), file=sys.stderr, flush=True)

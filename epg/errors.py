@@ -1,6 +1,11 @@
 """Ends that are no defects."""
 
 
+def printable(text: str) -> str:
+    """A line with a ? for every character that would steer a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 class ForeseenError(Exception):
     """An end that one line explains: no traceback."""
 
@@ -27,21 +32,21 @@ class Interruption(BaseException):
     """A person or the cluster wants the run to end; `code` is that of the process."""
 
     code: int
-    said: str
+    signal_name: str
 
 
 class Terminated(Interruption):
     """SIGTERM came: end at once."""
 
     code = 143
-    said = "SIGTERM"
+    signal_name = "SIGTERM"
 
 
 class SaveRequested(Interruption):
     """SIGUSR1 came: what is quick was finished, the rest dropped; to be continued."""
 
     code = 75
-    said = "SIGUSR1"
+    signal_name = "SIGUSR1"
 
 
 INTERRUPTIONS = (KeyboardInterrupt, Interruption)

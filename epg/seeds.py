@@ -1,4 +1,4 @@
-"""All randomness: from (run seed, purpose, generation, pair, stream), never from clock or rank.
+"""All randomness: from (run seed, purpose, step, member, stream), never from clock or rank.
 
 The numbers below are part of every published result: never change one, only add.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class Purpose(IntEnum):
-    """What is being lived for. No two purposes ever share a random number."""
+    """What a lifetime is for. No two purposes ever share a random number."""
 
     START = 0
     TRAINING = 1
@@ -42,47 +42,58 @@ class Stream(IntEnum):
 
 
 @dataclass(frozen=True)
-class Fate:
-    """All the chance in a lifetime. The two lifetimes of an antithetic pair share one fate.
+class LifetimeSeed:
+    """What the randomness of a lifetime is seeded with. Both lifetimes of a pair share one.
 
-    `mdp` counts the MDPs on which one pair is judged.
+    step: of the outer loop; member: its number in that step, of a pair or of a lifetime; mdp: which
+    of the MDPs on which one member is judged.
     """
 
-    seed: int
+    run: int
     purpose: Purpose
-    generation: int
-    pair: int
+    step: int
+    member: int
     mdp: int = 0
 
     def rng(self, stream: Stream, *more: int) -> np.random.Generator:
         """A fresh generator for one stream; `more` tells apart several of the same stream."""
-        entropy = (self.seed, self.purpose, self.generation, self.pair, stream)
+        entropy = (self.run, self.purpose, self.step, self.member, stream)
         return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(self.mdp, *more)))
 
 
-class Fates:
-    """The fates of P lifetimes that live in one batch, some of them shared.
+class LifetimeSeeds:
+    """The seeds of P lifetimes in one batch, some of them shared.
 
-    fates: the F different ones; owner: [P], which of them each lifetime has.
+    distinct: the F different ones; index: [P], which of them each lifetime has.
     """
 
-    def __init__(self, fates: Sequence[Fate], owner: Sequence[int], device: str = "cpu") -> None:
-        self.fates = list(fates)
-        self.owner = list(owner)
+    def __init__(
+        self, distinct: Sequence[LifetimeSeed], index: Sequence[int], device: str = "cpu"
+    ) -> None:
+        self.distinct = list(distinct)
+        self.index = list(index)
         self.device = device
-        self._index = torch.as_tensor(self.owner, device=device)
+        self._index = torch.as_tensor(self.index, device=device)
         self._rngs: dict[Stream, list[np.random.Generator]] = {}
 
-    def __len__(self) -> int:
-        return len(self.owner)
+    @classmethod
+    def of(
+        cls, run: int, purpose: Purpose, first: int, count: int, device: str = "cpu"
+    ) -> LifetimeSeeds:
+        """Those of lifetimes `first`, …, `first + count − 1`, each with one of its own."""
+        each = [LifetimeSeed(run, purpose, 0, first + i) for i in range(count)]
+        return cls(each, range(count), device)
 
-    def each(self) -> list[Fate]:
-        """The fate of every lifetime, P of them."""
-        return [self.fates[i] for i in self.owner]
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def each(self) -> list[LifetimeSeed]:
+        """The seed of every lifetime, P of them."""
+        return [self.distinct[i] for i in self.index]
 
     def draw(self, stream: Stream, sample: Callable[[np.random.Generator], np.ndarray]) -> Tensor:
-        """`sample` once per fate, on from where its stream stands: [P, *shape of a sample]."""
+        """`sample` once per distinct seed, on from where its stream stands: [P, *its shape]."""
         if stream not in self._rngs:
-            self._rngs[stream] = [fate.rng(stream) for fate in self.fates]
+            self._rngs[stream] = [seed.rng(stream) for seed in self.distinct]
         drawn = np.stack([sample(rng) for rng in self._rngs[stream]])
         return torch.from_numpy(drawn).to(self.device)[self._index]

@@ -23,11 +23,11 @@ torch.set_num_threads(1)
 
 TINY = """\
 task: point-goal
-alpha: {start: 0.5, end: 0.0, generations: 1}
-lifetime:
-  {updates: 2, steps_per_update: 32, buffer: 64, minibatch: 16, hidden: [8], memory: 4,
-   final_episodes: 1}
-evolution: {generations: 3, pairs: 4}
+steps: 3
+method: {name: epg, pairs: 4, alpha: {start: 0.5, end: 0.0, generations: 1}}
+agent: {hidden: [8], memory: 4}
+lifetime: {updates: 2, steps_per_update: 32, final_episodes: 1}
+learner: {buffer: 64, minibatch: 16}
 validation: {every: 2, lifetimes: 2}
 farm: {chunk: 2}
 """
@@ -74,9 +74,9 @@ def epg(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Said]:
     context.set_forkserver_preload(
         [
             "pytest",
-            "epg.training",
+            "epg.training.loop",
             "epg.evolution.strategy",
-            "epg.metatest.evaluate",
+            "epg.evaluation.evaluate",
             "torch.utils.tensorboard",
         ]
     )

@@ -9,15 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from epg.agents.agents import Agents, Experience, bear
-from epg.config import Lifetime
-from epg.lifetime import InnerAdam, act, body_of, draw_minibatches, learn
-from epg.losses.base import Loss
-from epg.losses.mixture import Mixture
+from epg.agents.actor_critic import ActorCritic, Experience
+from epg.agents.adam import FusedAdam
+from epg.agents.loss import Loss
+from epg.agents.policy_gradient import descend, draw_minibatches
+from epg.agents.sampling import LearningPolicy, NoiseAhead
+from epg.agents.spec import AgentSpec
+from epg.config import Setup
+from epg.lifetime import LifetimeResult, act, live
 from epg.losses.ppo import Ppo
-from epg.losses.temporal_conv import Architecture, TemporalConvLoss
-from epg.seeds import Fate, Fates, Purpose, Stream
-from epg.tasks.base import Batch, Mdp, Task, Varied
+from epg.losses.temporal_conv import TemporalConv, TemporalConvLoss
+from epg.losses.weighted_sum import WeightedSum
+from epg.methods.base import agents_with
+from epg.seeds import LifetimeSeed, LifetimeSeeds, Purpose, Stream
+from epg.settings import Named
+from epg.tasks.base import Batch, Mdp, Task, Varied, draw_mdps, first_step
 from epg.tasks.native import NativeBatch
 
 
@@ -115,35 +121,47 @@ class Choose(Follow):
         return torch.stack((state[:, 0], (actions == state[:, 0] + 1).to(torch.float64)), 1)
 
 
-def fates_of(pairs: Sequence[int], signs: int = 1, seed: int = 0) -> Fates:
-    """The fates of some pairs, `signs` lifetimes of each."""
-    fates = [Fate(seed, Purpose.TRAINING, 0, pair) for pair in pairs]
-    return Fates(fates, [i for i in range(len(fates)) for _ in range(signs)])
+def seeds_of(pairs: Sequence[int], signs: int = 1, seed: int = 0) -> LifetimeSeeds:
+    """The seeds of some pairs, `signs` lifetimes of each."""
+    seeds = [LifetimeSeed(seed, Purpose.TRAINING, 0, pair) for pair in pairs]
+    return LifetimeSeeds(seeds, [i for i in range(len(seeds)) for _ in range(signs)])
 
 
-def mdps_of(task: Task, fates: Fates) -> list[Mdp]:
+def mdps_of(task: Task, seeds: LifetimeSeeds) -> list[Mdp]:
     """An MDP for each lifetime."""
-    drawn = [task.draw(fate.rng(Stream.MDP)) for fate in fates.fates]
-    return [drawn[i] for i in fates.owner]
+    return draw_mdps(task, seeds)
 
 
-def grow(task: Task, settings: Lifetime, loss: Loss, fates: Fates) -> tuple[Agents, Experience]:
+def networks_of(task: Task, setup: Setup, seeds: LifetimeSeeds) -> ActorCritic:
+    """Agents with their initial parameters, one for each lifetime."""
+    return agents_with(None, task, setup, seeds).networks
+
+
+def grow(
+    task: Task, setup: Setup, loss: Loss, seeds: LifetimeSeeds
+) -> tuple[ActorCritic, Experience]:
     """Agents after a lifetime of their own, and what they learned from last."""
-    environments = task.batch(
-        mdps_of(task, fates), [fate.rng(Stream.RESET) for fate in fates.each()]
-    )
-    agents = bear(body_of(task, settings), fates, settings.train_memory)
-    adam = InnerAdam(agents, settings.learning_rate)
-    buffer = agents.buffer(settings.buffer)
-    observation = environments.reset()
-    for _ in range(settings.updates):
-        new, observation = act(agents, environments, observation, fates, settings.steps_per_update)
+    resets = [seed.rng(Stream.RESET) for seed in seeds.each()]
+    environments = task.batch(mdps_of(task, seeds), resets)
+    agents = networks_of(task, setup, seeds)
+    adam = FusedAdam(agents, setup.learner.learning_rate)
+    buffer, noise = agents.buffer(setup.learner.buffer), NoiseAhead(agents, seeds)
+    count = setup.lifetime.steps_per_update
+    step = first_step(environments.reset())
+    for _ in range(setup.lifetime.updates):
+        new, step = act(LearningPolicy(agents, noise), environments, step, count)
         experience = agents.remember(buffer, new)
-        learn(agents, adam, loss, experience, draw_minibatches(fates, settings))
+        descend(agents, adam, loss, experience, draw_minibatches(seeds, setup.learner, count))
     return agents, experience
 
 
-def values_at(agents: Agents, experience: Experience, observation: float) -> Tensor:
+def lives(task: Task, setup: Setup, loss: Loss, seeds: LifetimeSeeds) -> LifetimeResult:
+    """What comes of lifetimes with a loss."""
+    agents = agents_with(loss, task, setup, seeds)
+    return live(task, mdps_of(task, seeds), agents, seeds, setup.lifetime)
+
+
+def values_at(agents: ActorCritic, experience: Experience, observation: float) -> Tensor:
     """Values that the agents give to the newest steps at which they saw that number."""
     rows = experience.new.observations.shape[1]
     values = agents.values(experience.observations[:, -rows:])
@@ -153,14 +171,22 @@ def values_at(agents: Agents, experience: Experience, observation: float) -> Ten
 
 
 def learned_loss(
-    task: Task, settings: Lifetime, lifetimes: int, zero_output: bool = False
+    task: Task,
+    setup: Setup,
+    lifetimes: int,
+    residual: bool = False,
+    kind: type[TemporalConv] = TemporalConv,
 ) -> TemporalConvLoss:
     """A random loss for each lifetime; the i-th does not depend on how many there are."""
-    architecture = Architecture(body_of(task, settings))
-    phi = [architecture.draw(np.random.default_rng(i), zero_output) for i in range(lifetimes)]
-    return TemporalConvLoss(architecture, torch.stack(phi), settings.buffer)
+    spec = AgentSpec.of(task, setup.agent)
+    layout = kind(Named(name="temporal_conv"), spec, setup.learner.buffer)
+    drawn = [layout.init(np.random.default_rng(i)) for i in range(lifetimes)]
+    if residual:
+        drawn = [layout.residual(one) for one in drawn]
+    stacked = {name: np.stack([one[name] for one in drawn]) for name in layout.shapes}
+    return TemporalConvLoss(layout, {name: torch.from_numpy(a) for name, a in stacked.items()})
 
 
-def half_ppo(learned: TemporalConvLoss, ppo: Ppo | None = None) -> Mixture:
+def half_ppo(learned: TemporalConvLoss, ppo: Ppo | None = None) -> WeightedSum:
     """α = 0.5"""
-    return Mixture([(0.5, learned), (0.5, ppo or Ppo())])
+    return WeightedSum([(0.5, learned), (0.5, ppo or Ppo())])

@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import save_file
 
 import epg as package
+from epg.registry import METHODS
 
 Run = Callable[..., object]
 COMMANDS = (
-    "train", "submit", "status", "evaluate", "report", "inspect", "tune", "tasks", "bench",
-    "doctor",
+    "train", "submit", "status", "evaluate", "report", "inspect", "tune", "methods", "tasks",
+    "bench", "doctor",
 )  # fmt: skip
 
 
@@ -59,6 +60,19 @@ def test_help_has_an_example_for_every_command(command: Run, tmp_path: Path) -> 
 def test_version(command: Run, tmp_path: Path) -> None:
     said = command("epg", "--version", folder=tmp_path)
     assert (said.code, said.out) == (0, f"epg {package.__version__}\n")
+
+
+def test_methods(epg: Run, tmp_path: Path) -> None:
+    said = epg("methods", "--json", folder=tmp_path)
+    assert (said.code, said.err) == (0, "")
+    *text, last = said.out.splitlines()
+    methods = {method["name"]: method for method in json.loads(last)["methods"]}
+    assert list(methods) == list(METHODS)
+    for name, method in methods.items():
+        assert any(line.startswith(f"{name}: {method['summary']}") for line in text)
+        assert all(method.values())
+    assert (methods["epg"]["how"], methods["ppo"]["how"]) == ("evolved", "by hand")
+    assert "module:Class" in text[-1]
 
 
 def test_tasks(epg: Run, tmp_path: Path) -> None:
@@ -107,6 +121,22 @@ def test_without_an_extra_the_others_are_still_told(epg: Run, tmp_path: Path) ->
     refused(epg("tasks", "gym:LunarLander-v3", folder=tmp_path, before=before), "gymnasium[box2d]")
 
 
+def test_an_old_override_works_and_says_the_new_name_once(
+    command: Run, epg: Run, tiny: Path, tmp_path: Path
+) -> None:
+    """Alone, under `--ranks`, and of all ranks of an mpirun on one."""
+    line = "epg: evolution.generations is now called steps\n"
+    arguments = ("train", tiny, "evolution.generations=1", "--run")
+    said = epg(*arguments, "alone", folder=tmp_path)
+    assert (said.code, said.err) == (0, line)
+    said = command("epg", *arguments, "ranks", "--ranks", "3", folder=tmp_path)
+    assert (said.code, said.err) == (0, line)
+    said = command("mpirun", "-n", "2", "epg", *arguments, "mpirun", folder=tmp_path)
+    assert said.code == 0 and said.err.count("is now called") == 1
+    for run in ("alone", "ranks", "mpirun"):
+        assert json.loads((tmp_path / run / "DONE").read_text())["generations"] == 1
+
+
 # What `epg train` refuses
 
 
@@ -125,7 +155,8 @@ def place(tmp_path: Path, tiny: Path, finished: Path) -> Path:
     save_file({"weight": torch.zeros(3)}, tmp_path / "foreign.safetensors")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("years of work")
-    (tmp_path / "typo.yaml").write_text("task: point-goal\nevolution: {pair: 3}\n")
+    (tmp_path / "typo.yaml").write_text("task: point-goal\nmethod: {name: epg, pair: 3}\n")
+    (tmp_path / "both.yaml").write_text(tiny.read_text() + "alpha: 0.5\n")
     (tmp_path / "empty.yaml").touch()
     return tmp_path
 
@@ -133,10 +164,11 @@ def place(tmp_path: Path, tiny: Path, finished: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["typo.yaml"], ["typo.yaml", "'evolution.pair'", "did you mean 'pairs'"]),
+        (["typo.yaml"], ["typo.yaml", "'method.pair'", "did you mean 'pairs'"]),
+        (["both.yaml"], ["both.yaml: alpha is now called method.alpha, and both are given"]),
         (["empty.yaml"], ["empty.yaml: empty"]),
         (["none.yaml"], ["none.yaml: No such file"]),
-        (["tiny.yaml", "lifetime.minibatch=24"], ["steps_per_update (32)", "minibatch (24)"]),
+        (["tiny.yaml", "learner.minibatch=24"], ["steps_per_update (32)", "minibatch (24)"]),
         (["tiny.yaml", "task=pointgoal"], ["tiny.yaml", "did you mean point-goal"]),
         (["tiny.yaml", "device=cuda:99"], ["device", "cuda:99"]),
         (["tiny.yaml", "seed=1", "--run", "run"], ["run: ", "seed: there 0, here 1", "--run"]),
@@ -155,12 +187,19 @@ def place(tmp_path: Path, tiny: Path, finished: Path) -> Path:
             ["run/loss.safetensors: does not fit task random-cart-pole", "size is 2, needed 4"],
         ),
         (
-            ["tiny.yaml", "lifetime.memory=5", "--from", "run/loss.safetensors"],
+            ["tiny.yaml", "agent.memory=5", "--from", "run/loss.safetensors"],
             ["run/loss.safetensors", "memory is 4, needed 5"],
         ),
         (["tiny.yaml", "task={name: point-goal, angle: 7}"], ["angle: found 7", "0 to 6.28319"]),
         (["tiny.yaml", "task=[point-goal]"], ["task point-goal: in a mixture", "epg tune CONFIG"]),
         (["tiny.yaml", "task=7"], ["task: found 7", "allowed: NAME"]),
+        (["tiny.yaml", "method=egp"], ["method: unknown name 'egp'; did you mean epg?"]),
+        (["tiny.yaml", "method=ppo"], ["method: found ppo, which learns within a life"]),
+        (["tiny.yaml", "method.shaping=centered_rank"], ["centered_rank", "task_draw generation"]),
+        (
+            ["tiny.yaml", "lifetime.steps_per_update=16", "learner.buffer=16"],
+            ["learner.buffer: found 16", "at least 21"],
+        ),
     ],
 )
 def test_train_refuses(
@@ -191,7 +230,7 @@ def test_a_mistake_is_said_once_and_not_once_per_rank(
     before = contents(place)
     for arguments, told in (
         (["train", "tiny.yaml", "--run"], "--run"),
-        (["train", "typo.yaml"], "'evolution.pair'"),
+        (["train", "typo.yaml"], "'method.pair'"),
         (["train", "tiny.yaml", "seed=1", "--run", "run"], "seed: there 0, here 1"),
     ):
         said = command("mpirun", "-n", "3", "python", "-m", "epg", *arguments, folder=place)
@@ -206,7 +245,7 @@ def test_a_mistake_is_said_once_and_not_once_per_rank(
 def with_policy(epg: Run, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A loss that was evolved together with the policy's initialisation."""
     folder = tmp_path_factory.mktemp("with-policy")
-    more = ("evolution.evolve_policy_init=true", "evolution.generations=1")
+    more = ("method.evolve_policy_init=true", "steps=1")
     said = epg("train", tiny, "--run", "run", *more, folder=folder)
     assert (said.code, said.err) == (0, "")
     return folder / "run" / "loss.safetensors"
@@ -227,7 +266,9 @@ def with_policy(epg: Run, tiny: Path, tmp_path_factory: pytest.TempPathFactory) 
         (["run/loss.safetensors", "--task", "{name: cart-pole"], ["--task", "broken YAML"]),
         (["run/loss.safetensors", "--task", "{name: point-goal, x: 1}"], ["parameter 'x'"]),
         (["run/loss.safetensors", "--task", "pole"], ["'pole'", "did you mean cart-pole?"]),
-        (["run/loss.safetensors", "--baselines", "ppo,a2c"], ["'a2c'", "allowed: random, ppo"]),
+        (["run/loss.safetensors", "--baselines", "ppo,a2c"], ["'a2c'", "allowed: epg, ppo"]),
+        (["run/loss.safetensors", "--methods", "ppo,a2c"], ["'a2c'", "module:Class"]),
+        (["run/loss.safetensors", "--methods", "epg"], ["method epg", "name its file"]),
         (["run/loss.safetensors", "--hidden", "8;8"], ["--hidden", "'8;8'", "64,64"]),
         (["run/loss.safetensors", "--hidden", "²"], ["--hidden"]),
         (["run/loss.safetensors", "--alpha", "nan"], ["--alpha"]),

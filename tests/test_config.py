@@ -4,30 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from epg.config import Config, Schedule, load
+from epg.config import Config, load, validate
 from epg.errors import UserError
+from epg.evolution.optimizer import Adam, ClipUp
+from epg.methods.epg import Epg
+from epg.process.launcher import LAUNCH
+from epg.settings import Named, Schedule, Settings, parse_yaml
+from epg.training.loop import check
+from epg.upgrade import is_old
 
 Wrote = Callable[[str, str | bytes], Path]
 
 
-def refusal(path: Path, *overrides: str) -> str:
+def refusal(path: Path, *overrides: str, read: Callable[..., Any] = load) -> str:
     """The error's message: one line that starts with the file."""
     with pytest.raises(UserError) as caught:
-        load(path, overrides)
+        read(path, overrides)
     message = str(caught.value)
     assert "\n" not in message and "\r" not in message
     return message
 
 
 def test_numbers_are_what_people_write(wrote: Wrote) -> None:
-    path = wrote("a.yaml", "task: point-goal\nevolution: {sigma: 1e-3, weight_decay: 5E-3}\n")
-    config = load(path, ["lifetime.learning_rate=.5e-2", "seed=7"])
-    assert config.evolution.sigma.start == 1e-3
-    assert config.evolution.weight_decay == 5e-3
-    assert config.lifetime.learning_rate == 5e-3
+    method = "method: {name: epg, sigma: 1e-3, weight_decay: 5E-3}"
+    path = wrote("a.yaml", f"task: point-goal\n{method}\n")
+    config = load(path, ["learner.learning_rate=.5e-2", "seed=7"])
+    assert config.method.sigma.start == 1e-3
+    assert config.method.weight_decay == 5e-3
+    assert config.learner.learning_rate == 5e-3
     assert config.seed == 7
 
 
@@ -35,33 +43,59 @@ def test_numbers_are_what_people_write(wrote: Wrote) -> None:
     ("text", "told"),
     [
         ("lifetime: {updates: 2}\nlifetime: {updates: 3}", ["line 3", "'lifetime'", "twice"]),
-        ("evolution:\n  pairs: 2\n  pairs: 3", ["line 4", "'pairs'", "twice"]),
-        ("evoluton: {}", ["'evoluton'", "did you mean 'evolution'", "allowed here: seed"]),
-        ("lifetime: {update: 3}", ["'lifetime.update'", "did you mean 'updates'", "memory"]),
-        ("alpha: {begin: 1, end: 0, generations: 2}", ["'alpha.begin'", "start, end"]),
-        ("alpha: {start: 1}", ["'alpha.end'", "missing"]),
-        ("alpha: 1.5", ["alpha", "[0, 1]", "1.5"]),
-        ("alpha: {start: 1, end: 0, generations: 0}", ["alpha.generations", "0"]),
+        ("method:\n  pairs: 2\n  pairs: 3", ["line 4", "'pairs'", "twice"]),
+        ("methd: {}", ["'methd'", "did you mean 'method'", "allowed here: seed"]),
+        (
+            "lifetime: {update: 3}",
+            ["'lifetime.update'", "did you mean 'updates'", "steps"],
+        ),
+        ("agent: {hiden: [3]}", ["'agent.hiden'", "did you mean 'hidden'", "memory"]),
+        ("learner: {bufer: 3}", ["'learner.bufer'", "did you mean 'buffer'", "passes"]),
+        ("method: {name: epg, pair: 3}", ["'method.pair'", "did you mean 'pairs'", "allowed here"]),
+        (
+            "method: {name: epg, alpha: {begin: 1, end: 0, generations: 2}}",
+            ["unknown key 'method.alpha.begin'", "start, end"],
+        ),
+        ("method: {name: epg, alpha: {start: 1}}", ["key 'method.alpha.end' is missing"]),
+        ("method: {name: epg, alpha: 1.5}", ["method.alpha", "[0, 1]", "1.5"]),
+        (
+            "method: {name: epg, alpha: {start: 1, end: 0, generations: 0}}",
+            ["method.alpha.generations", "0"],
+        ),
         ("seed: two", ["seed", "integer", "'two'"]),
         ("seed: 1.0", ["seed", "integer", "1.0"]),
         ("seed: -1", ["seed", "0", "-1"]),
-        ("reference: 1", ["reference", "boolean", "1"]),
+        ("method: {name: epg, match_release: 1}", ["method.match_release", "boolean", "1"]),
         ("device: tpu", ["device", "cpu, cuda", "'tpu'"]),
-        ("lifetime: {minibatch: 24}", ["lifetime", "steps_per_update (64)", "minibatch (24)"]),
-        ("lifetime: {buffer: 20}", ["lifetime.buffer", "21", "20"]),
-        ("lifetime: {buffer: 32}", ["lifetime", "buffer (32)", "steps_per_update (64)"]),
-        ("lifetime: {hidden: []}", ["lifetime.hidden", "[]"]),
-        ("lifetime: {hidden: [8, 0]}", ["lifetime.hidden.1", "greater than 0", "0"]),
-        ("lifetime: {learning_rate: .nan}", ["lifetime.learning_rate", "nan"]),
-        ("lifetime: {discount: 1.01}", ["lifetime.discount", "1", "1.01"]),
+        ("learner: {minibatch: 24}", ["lifetime.steps_per_update (64)", "learner.minibatch (24)"]),
+        ("learner: {buffer: 32}", ["learner.buffer (32)", "lifetime.steps_per_update (64)"]),
+        ("agent: {hidden: []}", ["agent.hidden", "[]"]),
+        ("agent: {hidden: [8, 0]}", ["agent.hidden.1", "greater than 0", "0"]),
+        ("learner: {learning_rate: .nan}", ["learner.learning_rate", "nan"]),
+        ("learner: {discount: 1.01}", ["learner.discount", "1", "1.01"]),
         ("lifetime: 3", ["lifetime", "3"]),
-        ("evolution: {pairs: -4}", ["evolution.pairs", "greater than 0", "-4"]),
-        ("evolution: {generations: 0}", ["evolution.generations", "greater than 0", "0"]),
-        ("evolution: {sigma: .inf}", ["evolution.sigma.start", "finite", "inf"]),
-        ("evolution: {sigma: 0}", ["evolution", "sigma", "above 0"]),
-        ("evolution: {sigma: 1" + "0" * 400 + "}", ["evolution.sigma"]),
-        ("evolution: {optimizer: sgd}", ["evolution.optimizer", "'adam' or 'clipup'", "'sgd'"]),
-        ("evolution: {shaping: centered_rank}", ["evolution", "task_draw generation", "pair"]),
+        ("method: {name: epg, pairs: -4}", ["method.pairs", "greater than 0", "-4"]),
+        ("steps: 0", ["steps", "greater than 0", "0"]),
+        ("method: {name: epg, sigma: .inf}", ["method.sigma.start", "finite", "inf"]),
+        ("method: {name: epg, sigma: 0}", ["method", "sigma", "above 0"]),
+        ("method: {name: epg, sigma: 1" + "0" * 400 + "}", ["method.sigma"]),
+        ("method: 3", ["method: found 3", "allowed: NAME or {name: NAME"]),
+        ("method: egp", ["method: unknown name 'egp'", "did you mean epg", "module:Class"]),
+        ("method: 'nix:Nix'", ["method nix:Nix: no module 'nix'"]),
+        (
+            "method: {name: epg, optimizer: sgd}",
+            ["method.optimizer: unknown name 'sgd'", "allowed: adam, clipup, module:Class"],
+        ),
+        (
+            "method: {name: epg, optimizer: {name: adam, momentum: 0.5}}",
+            ["unknown key 'method.optimizer.momentum'", "allowed here: name, beta1, beta2"],
+        ),
+        (
+            "method: {name: epg, optimizer: {name: adam, beta1: 1}}",
+            ["method.optimizer.beta1", "less than 1", "1"],
+        ),
+        ("method: {name: epg, loss: conv}", ["method.loss: unknown name 'conv'", "temporal_conv"]),
+        ("method: {name: epg, shaping: rank}", ["method.shaping: unknown name 'rank'", "pair"]),
         ("validation: {lifetimes: 0}", ["validation.lifetimes", "greater than 0", "0"]),
         ("farm: {chunk: 0}", ["farm.chunk", "greater than 0", "0"]),
         ("3: 4", ["line 2", "3", "not a name"]),
@@ -76,6 +110,27 @@ def test_a_mistake_is_named(wrote: Wrote, text: str, told: list[str]) -> None:
     path = wrote("a.yaml", "task: point-goal\n" + text + "\n")
     message = refusal(path)
     assert message.startswith(f"{path}: ")
+    for words in told:
+        assert words in message
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "learner: {buffer: 20, minibatch: 16}\nlifetime: {steps_per_update: 16}",
+            ["learner.buffer", "21", "20"],
+        ),
+        (
+            "method: {name: epg, shaping: centered_rank}",
+            ["method.shaping centered_rank", "task_draw generation", "pair"],
+        ),
+    ],
+)
+def test_what_a_method_cannot_do_is_named(wrote: Wrote, text: str, told: list[str]) -> None:
+    """Before any rank starts."""
+    path = wrote("a.yaml", "task: point-goal\n" + text + "\n")
+    message = refusal(path, read=check)
     for words in told:
         assert words in message
 
@@ -112,20 +167,33 @@ def test_an_unknown_task_is_told_with_all_that_there_are(wrote: Wrote) -> None:
 
 
 def test_overrides_change_what_the_file_says(tiny: Path) -> None:
-    config = load(tiny, ["evolution.pairs=7", "alpha=0.25", "lifetime.hidden=[3, 4]", "log={}"])
-    assert config.evolution.pairs == 7 and config.evolution.generations == 3
-    assert config.alpha == Schedule(start=0.25, end=0.25, generations=1)
-    assert config.lifetime.hidden == (3, 4)
-    assert load(tiny, ["alpha.end=0.1"]).alpha.end == 0.1
+    overrides = ["method.pairs=7", "method.alpha=0.25", "agent.hidden=[3, 4]", "log={}"]
+    config = load(tiny, overrides)
+    assert config.method.pairs == 7 and config.steps == 3
+    assert config.method.alpha == Schedule(start=0.25, end=0.25, generations=1)
+    assert config.agent.hidden == (3, 4)
+    assert load(tiny, ["method.alpha.end=0.1"]).method.alpha.end == 0.1
+
+
+def test_overrides_reach_what_the_file_leaves_out(wrote: Wrote) -> None:
+    path = wrote("a.yaml", "task: point-goal\n")
+    overrides = ["method.pairs=7", "method.optimizer.beta1=0.5", "learner.buffer=128"]
+    config = load(path, overrides)
+    assert (config.method.name, config.method.pairs) == ("epg", 7)
+    assert config.method.optimizer == Adam.Settings(name="adam", beta1=0.5)
+    assert config.learner.buffer == 128
+    chosen = load(path, ["method.optimizer=clipup", "method.optimizer.momentum=0.5"])
+    assert chosen.method.optimizer == ClipUp.Settings(name="clipup", momentum=0.5)
 
 
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("evolution.pairs", "expected key.sub=value"),
+        ("method.pairs", "expected key.sub=value"),
         ("=3", "expected key.sub=value"),
-        ("evolution.pair=3", "did you mean 'pairs'"),
-        ("evolution.pairs.x=3", "evolution.pairs"),
+        ("method.pair=3", "did you mean 'pairs'"),
+        ("method.pairs.x=3", "method.pairs"),
+        ("method.loss.x=3", "unknown key 'method.loss.x'"),
         ("a..b=3", "'a'"),
         ("task=", "task"),
         ("seed=[1", "override 'seed=[1'"),
@@ -145,11 +213,12 @@ def test_a_schedule_goes_straight_and_then_stays() -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "seed=1", "task=cart-pole", "threads=2", "reference=true", "alpha=0.5",
-        "lifetime.updates=3", "lifetime.hidden=[9]", "lifetime.passes=2",
-        "lifetime.final_episodes=2", "evolution.pairs=5", "evolution.sigma=0.1",
-        "evolution.start=residual", "evolution.optimizer=clipup", "evolution.weight_decay=0.1",
-        "evolution.evolve_policy_init=true", "start_from=abc",
+        "seed=1", "task=cart-pole", "threads=2", "method.match_release=true", "method.alpha=0.5",
+        "lifetime.updates=3", "agent.hidden=[9]", "learner.passes=2",
+        "lifetime.final_episodes=2", "method.pairs=5", "method.sigma=0.1",
+        "method.start=residual", "method.optimizer=clipup", "method.optimizer.beta1=0.5",
+        "method.weight_decay=0.1", "method.evolve_policy_init=true", "method=ppo",
+        "start_from=abc",
     ],
 )  # fmt: skip
 def test_the_hash_covers_what_changes_phi(tiny: Path, override: str) -> None:
@@ -159,8 +228,8 @@ def test_the_hash_covers_what_changes_phi(tiny: Path, override: str) -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "evolution.generations=9", "validation.every=5", "validation.lifetimes=4", "farm.chunk=1",
-        "log.checkpoints=9", "evolution.sigma=5e-2",
+        "steps=9", "validation.every=5", "validation.lifetimes=4", "farm.chunk=1",
+        "log.checkpoints=9", "method.sigma=5e-2",
     ],
 )  # fmt: skip
 def test_the_hash_covers_nothing_else(tiny: Path, override: str) -> None:
@@ -168,18 +237,245 @@ def test_the_hash_covers_nothing_else(tiny: Path, override: str) -> None:
 
 
 def test_what_is_written_reads_back_the_same(tiny: Path, wrote: Wrote) -> None:
-    config = load(tiny, ["evolution.sigma={start: 0.1, end: 1e-5, generations: 3}"])
+    config = load(tiny, ["method.sigma={start: 0.1, end: 1e-5, generations: 3}"])
     again = load(wrote("b.yaml", config.yaml()))
     assert again == config and again.hash() == config.hash() and again.yaml() == config.yaml()
+    assert not is_old(parse_yaml(config.yaml()))
 
 
 def test_every_key_says_what_it_is() -> None:
-    for group in (Config, *(f.annotation for f in Config.model_fields.values())):
+    groups = ("agent", "lifetime", "learner", "validation", "farm", "log")
+    of_config = (f.annotation for f in Config.model_fields.values())
+    for group in (Config, *of_config, Epg.Settings, Adam.Settings, ClipUp.Settings, Named):
         for name, field in getattr(group, "model_fields", {}).items():
-            assert field.description or name in (
-                "lifetime",
-                "evolution",
-                "validation",
-                "farm",
-                "log",
-            )
+            assert field.description or name in groups
+
+
+def test_a_setting_is_changed_in_whichever_group_it_is(tiny: Path) -> None:
+    setup = load(tiny).setup
+    changed = setup.change(hidden=[3], updates=5, passes=2)
+    assert (changed.agent.hidden, changed.lifetime.updates, changed.learner.passes) == ((3,), 5, 2)
+    assert changed.agent.memory == setup.agent.memory == changed.get("memory") == 4
+    with pytest.raises(UserError, match=r"unknown settings \['pairs'\]; allowed: .*'passes'"):
+        setup.change(pairs=3)
+    with pytest.raises(ValueError, match=r"learner\.minibatch \(24\) must divide"):
+        setup.change(minibatch=24)
+
+
+# Layouts of before
+
+OLD = """\
+seed: 5
+task: point-goal
+reference: true
+alpha: {start: 0.9, end: 0.1, generations: 10}
+lifetime:
+  updates: 3
+  steps_per_update: 16
+  buffer: 128
+  minibatch: 8
+  passes: 2
+  learning_rate: 3e-3
+  hidden: [8, 4]
+  activation: relu
+  memory: 4
+  train_memory: false
+  final_episodes: 2
+  discount: 0.9
+  gae_lambda: 0.8
+evolution:
+  generations: 40
+  pairs: 6
+  mdps_per_pair: 2
+  task_draw: generation
+  shaping: centered_rank
+  start: residual
+  evolve_policy_init: true
+  sigma: {start: 0.1, end: 0.05, generations: 4}
+  optimizer: adam
+  learning_rate: 0.03
+  beta1: 0.5
+  beta2: 0.99
+  momentum: 0.8
+  max_speed: 0.3
+  weight_decay: 0.01
+validation: {every: 5, lifetimes: 8}
+"""
+NEW = """\
+seed: 5
+task: point-goal
+steps: 40
+method:
+  name: epg
+  alpha: {start: 0.9, end: 0.1, generations: 10}
+  match_release: true
+  pairs: 6
+  mdps_per_pair: 2
+  task_draw: generation
+  shaping: centered_rank
+  start: residual
+  evolve_policy_init: true
+  sigma: {start: 0.1, end: 0.05, generations: 4}
+  optimizer: {name: adam, beta1: 0.5, beta2: 0.99}
+  learning_rate: 0.03
+  weight_decay: 0.01
+agent: {hidden: [8, 4], activation: relu, memory: 4, train_memory: false}
+lifetime: {updates: 3, steps_per_update: 16, final_episodes: 2}
+learner:
+  {buffer: 128, minibatch: 8, passes: 2, learning_rate: 3e-3, discount: 0.9, gae_lambda: 0.8}
+validation: {every: 5, lifetimes: 8}
+"""
+PRESENT = {
+    "reference": "method.match_release",
+    "alpha": "method.alpha",
+    **{f"lifetime.{key}": f"agent.{key}"
+       for key in ("hidden", "activation", "memory", "train_memory")},
+    **{f"lifetime.{key}": f"learner.{key}"
+       for key in ("learning_rate", "buffer", "minibatch", "passes", "discount", "gae_lambda")},
+    "evolution.generations": "steps",
+    **{f"evolution.{key}": f"method.{key}"
+       for key in ("pairs", "mdps_per_pair", "task_draw", "shaping", "start", "evolve_policy_init",
+                   "sigma", "optimizer", "learning_rate", "weight_decay")},
+    **{f"evolution.{key}": f"method.optimizer.{key}"
+       for key in ("beta1", "beta2", "momentum", "max_speed")},
+}  # fmt: skip
+"""What each setting of the old layout is called now."""
+
+
+def flat(group: Any, prefix: str = "") -> dict[str, Any]:
+    """All settings, schedules as they are, by their keys."""
+    found: dict[str, Any] = {}
+    for name in type(group).model_fields:
+        value = getattr(group, name)
+        found[prefix + name] = value
+        if isinstance(value, Settings) and not isinstance(value, Schedule):
+            found |= flat(value, f"{prefix}{name}.")
+    return found
+
+
+def test_an_old_layout_gives_the_same_configuration(wrote: Wrote) -> None:
+    old, new = load(wrote("old.yaml", OLD)), load(wrote("new.yaml", NEW))
+    assert old == new and old.hash() == new.hash() and old.yaml() == new.yaml()
+    assert validate(parse_yaml(OLD), "there") == new
+    assert is_old(parse_yaml(OLD)) and not is_old(parse_yaml(NEW))
+
+
+def test_each_old_key_comes_to_its_new_place(wrote: Wrote) -> None:
+    """One at a time: nothing else changes."""
+    usual = {optimizer: wrote_as(wrote, optimizer) for optimizer in ("adam", "clipup")}
+    for key, place in PRESENT.items():
+        optimizer = "clipup" if key.endswith(("momentum", "max_speed", "optimizer")) else "adam"
+        data = parse_yaml(OLD.replace("optimizer: adam", f"optimizer: {optimizer}"))
+        group, _, name = key.rpartition(".")
+        value = data[group][name] if group else data[name]
+        one: dict[str, Any] = {group: {name: value}} if group else {name: value}
+        if name in ("momentum", "max_speed"):
+            one[group]["optimizer"] = optimizer
+        before = usual["adam" if name == "optimizer" else optimizer]
+        found = flat(validate({"task": "point-goal", **one}, "here"))
+        assert found[place] == flat(validate(data, "here"))[place] or name == "optimizer", key
+        parts = place.split(".")
+        groups = {".".join(parts[: i + 1]) for i in range(len(parts))}
+        changed = {k for k in found if found[k] != before.get(k)}
+        assert place in changed, key
+        assert all(k in groups or k.startswith(f"{place}.") for k in changed), key
+
+
+def wrote_as(wrote: Wrote, optimizer: str) -> dict[str, Any]:
+    """All settings where nothing but an optimizer is chosen."""
+    method = f"method: {{name: epg, optimizer: {optimizer}}}"
+    return flat(load(wrote("usual.yaml", f"task: point-goal\n{method}\n")))
+
+
+def test_an_optimizer_takes_its_own_settings_and_no_others(wrote: Wrote) -> None:
+    """Old layouts had those of both, whichever was chosen."""
+    assert load(wrote("a.yaml", OLD)).method.optimizer == Adam.Settings(
+        name="adam", beta1=0.5, beta2=0.99
+    )
+    clipup = load(wrote("a.yaml", OLD.replace("optimizer: adam", "optimizer: clipup")))
+    assert clipup.method.optimizer == ClipUp.Settings(name="clipup", momentum=0.8, max_speed=0.3)
+    default = load(wrote("a.yaml", OLD.replace("  optimizer: adam\n", "")))
+    assert default.method.optimizer == load(wrote("a.yaml", OLD)).method.optimizer
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new"),
+    [
+        ("alpha: 0.5\nmethod: {name: epg, alpha: 0.5}", "alpha", "method.alpha"),
+        ("reference: true\nmethod: {name: epg, match_release: true}", "reference",
+         "method.match_release"),
+        ("evolution: {generations: 3}\nsteps: 3", "evolution.generations", "steps"),
+        ("evolution: {pairs: 3}\nmethod: {name: epg, pairs: 4}", "evolution.pairs",
+         "method.pairs"),
+        ("evolution: {beta1: 0.5}\nmethod: {name: epg, optimizer: clipup}", "evolution.optimizer",
+         "method.optimizer"),
+        ("lifetime: {hidden: [4]}\nagent: {hidden: [4]}", "lifetime.hidden", "agent.hidden"),
+        ("lifetime: {buffer: 64}\nlearner: {buffer: 64}", "lifetime.buffer", "learner.buffer"),
+    ],
+)  # fmt: skip
+def test_a_key_in_both_layouts_is_refused(wrote: Wrote, text: str, old: str, new: str) -> None:
+    path = wrote("a.yaml", f"task: point-goal\n{text}\n")
+    assert refusal(path) == f"{path}: {old} is now called {new}, and both are given"
+    with pytest.raises(UserError) as caught:
+        validate(parse_yaml(path.read_text()), "there")
+    assert str(caught.value) == f"there: {old} is now called {new}, and both are given"
+
+
+def test_layouts_may_be_mixed(wrote: Wrote) -> None:
+    path = wrote("a.yaml", "task: point-goal\nevolution: {pairs: 3}\nmethod: epg\nalpha: 0.5\n")
+    method = load(path, ["method.alpha=0.25"]).method
+    assert (method.pairs, method.alpha.start) == (3, 0.25)
+
+
+@pytest.mark.parametrize("text", ["evolution: 3", "evolution: []", "alpha: 0.5\nmethod: 3"])
+def test_an_old_layout_that_is_broken_is_refused(wrote: Wrote, text: str) -> None:
+    path = wrote("a.yaml", f"task: point-goal\n{text}\n")
+    assert refusal(path).startswith(f"{path}: ")
+    assert "found" in refusal(path)
+
+
+FRACTIONS = ("learning_rate", "discount", "gae_lambda", "beta1", "beta2", "momentum", "max_speed",
+             "weight_decay")  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", [OLD, NEW])
+def test_old_overrides_work_and_say_the_new_name_once(
+    wrote: Wrote, layout: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = wrote("a.yaml", layout)
+    values = {"optimizer": "adam", "shaping": "pair", "start": "random", "task_draw": "pair",
+              "activation": "tanh", "hidden": "[3]", "evolve_policy_init": "false",
+              "reference": "false", "train_memory": "true", "steps": "3", "sigma": "0.2",
+              "alpha": "0.2", "buffer": "64", "minibatch": "4"}  # fmt: skip
+    for old, new in PRESENT.items():
+        name = old.rpartition(".")[2]
+        value = values.get(name, "0.125" if "." in old and name in FRACTIONS else "3")
+        first = ["method.optimizer=clipup"] if name in ("momentum", "max_speed") else []
+        changed = load(path, [*first, f"{old}={value}"])
+        assert capfd.readouterr() == ("", f"epg: {old} is now called {new}\n")
+        assert changed == load(path, [*first, f"{new}={value}"]), old
+        assert changed != load(path, first) or name == "optimizer", old
+        assert capfd.readouterr() == ("", "")
+
+
+def test_old_overrides_reach_what_the_file_leaves_out(wrote: Wrote) -> None:
+    path = wrote("a.yaml", "task: point-goal\n")
+    config = load(path, ["evolution.pairs=7", "evolution.beta1=0.5", "alpha=0.5", "reference=true"])
+    assert (config.method.pairs, config.method.alpha.start) == (7, 0.5)
+    assert config.method.optimizer == Adam.Settings(name="adam", beta1=0.5)
+    assert config.method.match_release
+
+
+@pytest.mark.parametrize(
+    "environment", [{"PMI_RANK": "1", "PMI_SIZE": "2"}, {LAUNCH: "another process has said it"}]
+)
+def test_of_all_ranks_one_says_the_new_name(
+    tiny: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    environment: dict[str, str],
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert load(tiny, ["evolution.generations=9"]).steps == 9
+    assert capfd.readouterr() == ("", "")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SMALL = ("evolution.generations=12", "evolution.pairs=32", "alpha.generations=4",
+SMALL = ("steps=12", "method.pairs=32", "method.alpha.generations=4",
          "validation.every=6", "validation.lifetimes=16")  # fmt: skip
 LIFETIMES = 24
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from epg.tasks.base import Step
+
 
 @dataclass(frozen=True)
 class Transitions:
@@ -27,6 +29,8 @@ class Transitions:
     """[P, M] bool"""
     next_observations: Tensor
     """[P, M, O] float32: what the action led to, also at the end of an episode"""
+    last: Step | None = None
+    """the newest answer of the environments, with what is acted on next"""
 
 
 class Buffer:

@@ -45,7 +45,7 @@ class Distribution(Protocol):
     def spread(self, noise: Tensor, log_std: Tensor | None) -> Tensor:
         """Noise [P, R, …] in the units of what the policy's network says; log_std [P, A]."""
 
-    def sample(self, said: Any, spread: Any) -> Any:
+    def sample(self, head: Any, spread: Any) -> Any:
         """Actions, a function of what the network says, [..., A], and of noise made ready.
 
         All of them arrays of NumPy, or all of them tensors.
@@ -89,8 +89,8 @@ class Gaussian:
         assert log_std is not None
         return torch.exp(log_std).unsqueeze(1) * noise
 
-    def sample(self, said: Any, spread: Any) -> Any:
-        return said + spread
+    def sample(self, head: Any, spread: Any) -> Any:
+        return head + spread
 
 
 class Categorical:
@@ -123,10 +123,10 @@ class Categorical:
     def spread(self, noise: Tensor, log_std: Tensor | None) -> Tensor:
         return noise
 
-    def sample(self, said: Any, spread: Any) -> Any:
-        if isinstance(said, np.ndarray):
-            return self.sample(torch.from_numpy(said), torch.from_numpy(spread)).numpy()
-        above = functional.softmax(said, -1).cumsum(-1) <= spread.unsqueeze(-1)
+    def sample(self, head: Any, spread: Any) -> Any:
+        if isinstance(head, np.ndarray):
+            return self.sample(torch.from_numpy(head), torch.from_numpy(spread)).numpy()
+        above = functional.softmax(head, -1).cumsum(-1) <= spread.unsqueeze(-1)
         return above.sum(-1).clamp(max=self.action_size - 1)
 
 

@@ -1,6 +1,6 @@
 """The farm without lifetimes: the real master, messages, journal and checkpoint, simulated workers.
 
-A rank plays many workers: it answers each chunk when its time is over. What the master does is what
+A rank plays many workers: it answers each unit when its time is over. What the master does is what
 it does in a run.
 """
 
@@ -19,15 +19,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from epg.chunk import Chunk, Evaluator, Outcome, Returns
 from epg.config import Config
-from epg.farm.journal import Journal
-from epg.farm.member import Member
 from epg.farm.mpi import MASTER, POLL_SECONDS, MpiFarm, abort_on_error, connect
+from epg.farm.rank import RankInfo
+from epg.farm.work import Outcome, Result, Unit
 from epg.farm.worker import ignoring_signals, receive
-from epg.run import RunDirectory
+from epg.methods.base import Method
+from epg.runs.directory import RunDirectory
+from epg.runs.journal import Journal
 from epg.seeds import Purpose
-from epg.training import Training
+from epg.training.loop import Training
+from epg.training.runner import TrainingRunner
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -43,18 +45,18 @@ class Load:
     workers: int
     pairs: int
     seconds: float
-    """that each chunk, of one pair, takes"""
+    """that each unit, of one pair, takes"""
     generations: int
 
     def config(self) -> Config:
         """EPG's loss for dir-hopper: φ of 10,000."""
-        evolution = {"pairs": self.pairs, "generations": self.generations}
         never = {"every": 10**6, "lifetimes": 2}
         return Config.model_validate(
             {
                 "task": "dir-hopper",
                 "farm": {"chunk": 1},
-                "evolution": evolution,
+                "steps": self.generations,
+                "method": {"name": "epg", "pairs": self.pairs},
                 "validation": never,
             }
         )
@@ -117,17 +119,17 @@ class TimedJournal(Journal):
 class TimedTraining(Training):
     """A run, with the same watch on everything that is saved after a generation."""
 
-    def _save(self, generation: int) -> None:
+    def _save(self, step: int) -> None:
         with TimedJournal.saving.running():
-            super()._save(generation)
+            super()._save(step)
 
 
 def run(load: Load) -> Found | None:
     """The master's findings; None on the ranks that play. To be started by mpirun."""
-    evaluator = Evaluator(load.config())
+    runner = TrainingRunner(load.config())
     world, _ = connect()
     with abort_on_error(world):
-        me = Member.of(evaluator.config, world.rank)
+        me = RankInfo.of(runner.config, world.rank)
         if world.rank != MASTER:
             with ignoring_signals():
                 world.send(me, MASTER)
@@ -137,15 +139,15 @@ def run(load: Load) -> Found | None:
         per_rank = load.workers // (world.size - 1)
         with MpiFarm(world, per_rank) as farm, tempfile.TemporaryDirectory() as folder:
             farm.meet(me)
-            return _lead(load, evaluator, farm, Path(folder) / "run")
+            return _master(load, runner.method, farm, Path(folder) / "run")
 
 
-def _lead(load: Load, evaluator: Evaluator, farm: MpiFarm, folder: Path) -> Found:
-    config = evaluator.config
-    phi = evaluator.genome.draw(config.seed, zero_output=False)
-    directory = RunDirectory(folder, config)
+def _master(load: Load, method: Method, farm: MpiFarm, folder: Path) -> Found:
+    config, params = method.config, method.init()
+    size = sum(tensor.numel() for tensor in params.values())
+    directory = RunDirectory(folder, config, method.metrics, method.validated_as())
     directory.journal = TimedJournal(folder / "journal.jsonl", config.hash(), {})
-    training = TimedTraining(config, evaluator, farm, directory, phi)
+    training = TimedTraining(method, farm, directory, params)
     walls, computing, saving = [], [], []
     with directory.held():
         directory.begin()
@@ -158,51 +160,51 @@ def _lead(load: Load, evaluator: Evaluator, farm: MpiFarm, folder: Path) -> Foun
             computing.append(time.process_time() - busy)
             saving.append(TimedJournal.saving.seconds - saved)
     wall = float(np.median(walls[1:] or walls))
-    one = Chunk(Purpose.TRAINING, 0, 0, 1)
-    answer = len(pickle.dumps((0, _returns(one, load.seconds, np.random.default_rng(0)))))
+    one = Unit(Purpose.TRAINING, 0, 0, 1)
+    answer = len(pickle.dumps((0, _result(one, load.seconds, np.random.default_rng(0)))))
     asked = len(pickle.dumps((0, None, one)))
     return Found(
         workers=farm.workers,
         pairs=load.pairs,
-        phi=len(phi),
+        phi=size,
         generation_seconds=wall,
         chunks_per_s=load.pairs / wall,
         busy=load.pairs * load.seconds / (wall * farm.workers),
         master_share=float(np.median(computing[1:] or computing)) / wall,
         saving_share=float(np.median(saving[1:] or saving)) / wall,
         bytes_per_generation=load.pairs * (answer + asked)
-        + min(farm.workers, load.pairs) * phi.nbytes,
+        + min(farm.workers, load.pairs) * 4 * size,
         master_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     )
 
 
 def _play(world: MPI.Intracomm, seconds: float) -> None:
-    """Many workers on one rank: each answers its chunk after so many seconds.
+    """Many workers on one rank: each answers its unit after so many seconds.
 
     Answers are made while no message waits, so that the workers do not wait for one another.
     """
     rng = np.random.default_rng(0)
-    under_way: deque[tuple[float, int, Chunk]] = deque()
-    made: deque[Returns] = deque()
+    under_way: deque[tuple[float, int, Unit]] = deque()
+    made: deque[Result] = deque()
     while True:
         if world.iprobe(source=MASTER):
             order = receive(world)
             if order is None:
                 return
-            worker, _, chunk, _ = order
-            under_way.append((time.perf_counter() + seconds, worker, chunk))
+            worker, _, unit, _ = order
+            under_way.append((time.perf_counter() + seconds, worker, unit))
         elif under_way and under_way[0][0] <= time.perf_counter():
-            _, worker, chunk = under_way.popleft()
-            returns = made.popleft() if made else _returns(chunk, seconds, rng)
-            world.send((worker, returns), MASTER)
+            _, worker, unit = under_way.popleft()
+            result = made.popleft() if made else _result(unit, seconds, rng)
+            world.send((worker, result), MASTER)
         elif len(made) < len(under_way):
-            made.append(_returns(under_way[len(made)][2], seconds, rng))
+            made.append(_result(under_way[len(made)][2], seconds, rng))
         else:
             time.sleep(POLL_SECONDS)
 
 
-def _returns(chunk: Chunk, seconds: float, rng: np.random.Generator) -> Returns:
-    signs = 2 if chunk.purpose == Purpose.TRAINING else 1
-    nothing = np.zeros(chunk.count)
-    fitness = rng.normal(size=(chunk.count, signs))
-    return Returns(chunk, fitness, nothing, nothing, steps=0, exploded=0, seconds=seconds)
+def _result(unit: Unit, seconds: float, rng: np.random.Generator) -> Result:
+    nothing = np.zeros(unit.count)
+    training = unit.purpose == Purpose.TRAINING
+    fitness = rng.normal(size=(unit.count, 2) if training else unit.count)
+    return Result(unit, {"fitness": fitness, "kl": nothing, "entropy": nothing}, seconds=seconds)

@@ -19,15 +19,13 @@ import numpy as np
 import torch
 
 from epg import tasks
-from epg.agents.agents import bear
-from epg.chunk import draw_mdp
-from epg.config import Lifetime
+from epg.agents.base import Agents
+from epg.config import Config
 from epg.errors import UserError
-from epg.lifetime import Diary, InnerAdam, act, body_of, draw_minibatches, learn, live, ppo_of
-from epg.losses.mixture import Mixture
-from epg.losses.temporal_conv import Architecture, TemporalConvLoss
-from epg.seeds import Fate, Fates, Purpose, Stream
-from epg.tasks.base import Task
+from epg.lifetime import LifetimeMetrics, act, live
+from epg.methods.base import make_method
+from epg.seeds import LifetimeSeeds, Purpose, Stream
+from epg.tasks.base import Task, draw_mdps, first_step
 
 REPEATS = 5
 MANY = 64
@@ -81,45 +79,44 @@ def check(name: tasks.Spec) -> None:
         raise UserError(f"task {tasks.label(name)}: no physics of MuJoCo's to compare it with")
 
 
-def _loss(task: Task, life: Lifetime, lifetimes: int) -> Mixture:
-    """EPG's, with as much of PPO."""
-    architecture = Architecture(body_of(task, life))
-    phi = torch.stack([architecture.draw(np.random.default_rng(i)) for i in range(lifetimes)])
-    learned = TemporalConvLoss(architecture, phi, life.buffer)
-    return Mixture([(0.5, learned), (0.5, ppo_of(life))])
+def _agents(config: Config, task: Task, seeds: LifetimeSeeds) -> Agents:
+    """That go down EPG's loss, with as much of PPO."""
+    method = make_method(config, task)
+    return method.agents(method.init(), seeds)
 
 
-def _fates(lifetimes: int) -> Fates:
-    return Fates([Fate(0, Purpose.ESTIMATE, 0, i) for i in range(lifetimes)], range(lifetimes))
+def _config(name: tasks.Spec, **lifetime: int) -> Config:
+    """EPG's defaults, half PPO."""
+    method = {"name": "epg", "alpha": 0.5}
+    return Config.model_validate({"task": name, "method": method, "lifetime": lifetime})
 
 
 def _peak_memory(name: tasks.Spec, lifetimes: int, threads: int) -> float:
     """MB, of a lifetime whose buffer comes to be full."""
     torch.set_num_threads(threads)
-    life = Lifetime()
-    life = life.but(updates=life.buffer // life.steps_per_update + 1)
-    task, fates = tasks.make(name), _fates(lifetimes)
-    mdps = [draw_mdp(task, fate) for fate in fates.each()]
-    live(task, mdps, fates, _loss(task, life, lifetimes), life)
+    usual = _config(name)
+    filling = usual.learner.buffer // usual.lifetime.steps_per_update
+    config, task = _config(name, updates=filling + 1), tasks.make(name)
+    seeds = LifetimeSeeds.of(0, Purpose.ESTIMATE, 0, lifetimes)
+    live(task, draw_mdps(task, seeds), _agents(config, task, seeds), seeds, config.lifetime)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _seconds(name: tasks.Spec, lifetimes: int, threads: int) -> list[list[float]]:
     """Seconds per step of physics, environments, acting and all, for each repeat."""
     torch.set_num_threads(threads)
-    task, life, fates = tasks.make(name), Lifetime(), _fates(lifetimes)
-    mdps = [draw_mdp(task, fate) for fate in fates.each()]
+    config, task = _config(name), tasks.make(name)
+    seeds = LifetimeSeeds.of(0, Purpose.ESTIMATE, 0, lifetimes)
+    mdps, steps = draw_mdps(task, seeds), config.lifetime.steps_per_update
 
     def environments() -> Any:
-        return task.batch(mdps, [fate.rng(Stream.RESET) for fate in fates.each()])
+        return task.batch(mdps, [seed.rng(Stream.RESET) for seed in seeds.each()])
 
     main, twin, physics = environments(), environments(), _Physics(environments())
-    agents, loss = bear(body_of(task, life), fates, life.train_memory), _loss(task, life, lifetimes)
-    adam, buffer = InnerAdam(agents, life.learning_rate), agents.buffer(life.buffer)
-    diary = Diary(lifetimes, "cpu")
-    observation = main.reset()
+    agents, notes = _agents(config, task, seeds), LifetimeMetrics(lifetimes, "cpu")
+    step = first_step(main.reset())
     twin.reset()
-    filling = life.buffer // life.steps_per_update
+    filling = config.learner.buffer // steps
     updates = 4 if lifetimes <= MANY else 1
     rows = []
     for repeat in range(-1, REPEATS):  # the one before fills the buffer
@@ -127,11 +124,9 @@ def _seconds(name: tasks.Spec, lifetimes: int, threads: int) -> list[list[float]
         lived = []
         for _ in range(filling if repeat < 0 else updates):
             started = time.perf_counter()
-            new, observation = act(agents, main, observation, fates, life.steps_per_update)
+            new, step = act(agents.policy(), main, step, steps)
             acting += time.perf_counter() - started
-            experience = agents.remember(buffer, new)
-            learn(agents, adam, loss, experience, draw_minibatches(fates, life))
-            diary.note(agents, experience)
+            notes.add(new, agents.learn(new))
             whole += time.perf_counter() - started
             lived.append(new)
         controls = torch.cat([new.actions for new in lived], 1).transpose(0, 1).contiguous()

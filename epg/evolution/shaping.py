@@ -6,7 +6,53 @@ every weight is 0. Shapes: n pairs; columns are φ + σε and φ − σε.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
 import numpy as np
+
+from epg.registry import check_interface, find
+from epg.settings import Named
+
+
+class Shaping(ABC):
+    """Turns the fitness of a generation into weights."""
+
+    Settings: ClassVar[type[Named]] = Named
+    """The keys below `shaping:`, besides `name`."""
+    needs_same_mdps = False
+    """Whether all pairs must have lived in the same MDPs."""
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def weigh(self, fitness: np.ndarray) -> np.ndarray:
+        """Weights [n, 2] of fitness [n, 2], in which NaN stands for a candidate that failed."""
+
+
+class CenteredRank(Shaping):
+    """By the rank among all 2n."""
+
+    needs_same_mdps = True
+
+    def weigh(self, fitness: np.ndarray) -> np.ndarray:
+        return centered_rank(fitness)
+
+
+class PairRank(Shaping):
+    """By sign and rank of the difference within each pair."""
+
+    def weigh(self, fitness: np.ndarray) -> np.ndarray:
+        return pair_rank(fitness)
+
+
+def make_shaping(settings: Named) -> Shaping:
+    """The shaping that settings speak of. Raises `UserError`."""
+    found = find("shaping", settings.name)
+    check_interface("shaping", settings.name, found, (Shaping,))
+    made: Shaping = found(settings)
+    return made
 
 
 def centered_rank(fitness: np.ndarray) -> np.ndarray:
@@ -46,6 +92,3 @@ def _rank(values: np.ndarray) -> np.ndarray:
     """Ranks from 1, ties sharing their mean."""
     _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[which]
-
-
-SHAPINGS = {"centered_rank": centered_rank, "pair": pair_rank}

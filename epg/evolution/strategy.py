@@ -1,102 +1,118 @@
-"""The evolution strategy: PGPE's gradient at a scheduled σ, followed by EvoTorch's optimisers.
+"""The evolution strategy: PGPE's gradient at a scheduled σ, followed by an optimiser.
 
-PGPE: Sehnke et al. 2010; ClipUp: Toklu et al. 2020 (arXiv 2008.02387).
+PGPE: Sehnke et al. 2010.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from evotorch.algorithms.functional import adam, clipup
-from evotorch.algorithms.functional.funcadam import adam_tell
-from evotorch.algorithms.functional.funcclipup import clipup_tell
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    SerializeAsAny,
+    field_validator,
+    model_validator,
+)
 from torch import Tensor
 
-from epg.chunk import draw_epsilon
-from epg.config import Evolution
+from epg.errors import RunError
+from epg.evolution.optimizer import make_optimizer
+from epg.settings import Count, Named, Schedule, choose, constant
 
-OPTIMIZERS = {"adam": (adam, adam_tell), "clipup": (clipup, clipup_tell)}
-MOVING = {"adam": ("center", "m", "v", "t"), "clipup": ("center", "velocity")}
-"""What of an optimiser's state changes from step to step; the rest is configuration."""
+
+class EvolutionSettings(Named):
+    """How an evolution strategy moves what evolves."""
+
+    pairs: Count = Field(32, description="antithetic pairs in a generation")
+    sigma: Schedule = Field(constant(0.05), description="σ, standard deviation of perturbations")
+    shaping: SerializeAsAny[Named] = Field(
+        "pair",
+        validate_default=True,
+        description="how fitness becomes weight: pair, by sign and rank of the difference within "
+        "each pair; centered_rank, by the rank among all (needs task_draw: generation); or "
+        "module:Class",
+    )
+    optimizer: SerializeAsAny[Named] = Field(
+        "adam",
+        validate_default=True,
+        description="what moves φ: adam or {name: adam, beta1: …, beta2: …}; clipup or "
+        "{name: clipup, momentum: …, max_speed: …}; or module:Class",
+    )
+    learning_rate: Schedule = Field(constant(0.02), description="of the optimizer")
+    weight_decay: NonNegativeFloat = Field(
+        0.0, description="L2 coefficient for a gradient in units of ε, as in the EPG paper"
+    )
+
+    @field_validator("shaping", "optimizer", mode="before")
+    @classmethod
+    def _chosen(cls, given: Any, info: Any) -> Named:
+        return choose(info.field_name, given)
+
+    @model_validator(mode="after")
+    def _above_0(self) -> EvolutionSettings:
+        if self.sigma.start <= 0 or self.sigma.end <= 0:
+            raise ValueError("sigma must be above 0 at all times")
+        return self
 
 
 class Strategy:
-    """φ and what moves it. Its whole state is `tensors()`."""
+    """φ and what moves it. Its whole state is `state_dict()`."""
 
-    def __init__(self, settings: Evolution, phi: Tensor) -> None:
+    def __init__(self, settings: EvolutionSettings, phi: Tensor) -> None:
         self.settings = settings
         self.gradient = torch.zeros_like(phi)
         """the newest ES gradient, before weight decay; ascent goes along it"""
-        start, self._tell = OPTIMIZERS[settings.optimizer]
-        more = (
-            {"beta1": settings.beta1, "beta2": settings.beta2}
-            if settings.optimizer == "adam"
-            else {"momentum": settings.momentum}
-        )
-        self._state = start(center_init=phi, center_learning_rate=1.0, **more)
+        self._optimizer = make_optimizer(settings.optimizer, phi)
 
     @property
     def phi(self) -> Tensor:
         """[size] float32"""
-        center: Tensor = self._state.center
-        return center
+        return self._optimizer.phi
 
-    def step(self, generation: int, noise: np.ndarray, weights: np.ndarray) -> None:
+    def step(
+        self, generation: int, noise: np.ndarray, weights: np.ndarray
+    ) -> dict[str, float | None]:
         """Move φ: ε of all pairs [n, size], weights [n, 2] of the fitness of φ + σε and φ − σε.
 
         The gradient is PGPE's, the mean over pairs of σε times half the difference of the weights.
         Where no pair prefers a sign nothing moves, momentum and decay included.
+        Columns of metrics.csv. Raises `RunError` if φ leaves the finite.
         """
-        if (weights[:, 0] == weights[:, 1]).all():
-            self.gradient = torch.zeros_like(self.phi)
-            return
         sigma = self.settings.sigma.at(generation)
         rate = self.settings.learning_rate.at(generation)
-        self._state = self._state._replace(center_learning_rate=torch.tensor(rate))
-        if self.settings.optimizer == "clipup":
-            speed = self.settings.max_speed or 2 * rate
-            self._state = self._state._replace(max_speed=torch.tensor(speed))
+        norm, before = float(self.phi.norm()), self.gradient
+        if (weights[:, 0] == weights[:, 1]).all():
+            self.gradient = torch.zeros_like(self.phi)
+        else:
+            self._move(sigma, rate, noise, weights)
+        if not torch.isfinite(self.phi).all():
+            raise RunError(f"φ left the finite in generation {generation + 1}")
+        turn = cosine(before, self.gradient)
+        return {
+            "gradient_cosine": turn if math.isfinite(turn) else None,
+            "phi_norm": norm,
+            "sigma": sigma,
+            "learning_rate": rate,
+        }
+
+    def _move(self, sigma: float, rate: float, noise: np.ndarray, weights: np.ndarray) -> None:
         preference = sigma * (weights[:, 0] - weights[:, 1]) / (2 * len(weights))
         self.gradient = torch.from_numpy(preference.astype(np.float32)) @ torch.from_numpy(noise)
         decay = self.settings.weight_decay * sigma * self.phi
-        self._state = self._tell(self._state, follow_grad=self.gradient - decay)
+        self._optimizer.step(self.gradient - decay, rate)
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """All that must be kept to go on."""
-        moving = MOVING[self.settings.optimizer]
-        return {name: getattr(self._state, name) for name in moving} | {"gradient": self.gradient}
+        return self._optimizer.state_dict() | {"gradient": self.gradient}
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from `tensors()` of before."""
-        self.gradient = tensors["gradient"]
-        moving = {name: tensors[name] for name in MOVING[self.settings.optimizer]}
-        self._state = self._state._replace(**moving)
-
-
-class Noise:
-    """The ε of all pairs of a generation, drawn while the farm is at work."""
-
-    def __init__(self, seed: int, generation: int, pairs: int, size: int) -> None:
-        self._seed, self._generation = seed, generation
-        self._drawn = np.empty((pairs, size), dtype=np.float32)
-        self._count = 0
-
-    def draw_ahead(self, pairs: int) -> None:
-        """Draw some more, if any are left."""
-        last = min(self._count + pairs, len(self._drawn))
-        for pair in range(self._count, last):
-            self._drawn[pair] = draw_epsilon(
-                self._seed, self._generation, pair, self._drawn.shape[1]
-            )
-        self._count = last
-
-    def of(self, pairs: Sequence[int]) -> np.ndarray:
-        """Those of some pairs, ascending: [len(pairs), size] float32; no copy if it is all."""
-        self.draw_ahead(len(self._drawn))
-        return self._drawn if len(pairs) == len(self._drawn) else self._drawn[pairs]
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state of before."""
+        self.gradient = state["gradient"]
+        self._optimizer.load_state_dict(state)
 
 
 def cosine(a: Tensor, b: Tensor) -> float:

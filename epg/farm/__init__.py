@@ -1,27 +1,27 @@
-"""Where chunks are raised: a chunk goes in, returns come out."""
+"""Where the work is done: units go in, results come out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from epg.chunk import Center, Chunk, Outcome
-from epg.farm.member import Member
+from epg.farm.rank import RankInfo
+from epg.farm.work import Outcome, Shared, Unit
 
 
 class Farm(Protocol):
     """Some place with workers."""
 
     workers: int
-    members: Sequence[Member]
+    ranks: Sequence[RankInfo]
     """all processes that take part, the master first"""
 
-    def evaluate(
-        self, center: Center | None, chunks: Sequence[Chunk], limit: float
+    def run(
+        self, shared: Shared | None, units: Sequence[Unit], limit: float
     ) -> Iterator[list[Outcome]]:
-        """What became of all chunks, in any order, those that ended together at a time.
+        """What became of all units, in any order, those that ended together at a time.
 
-        None at a time where the caller may do something else meanwhile. A chunk that raises an
+        None at a time where the caller may do something else meanwhile. A unit that raises an
         exception or takes longer than `limit` seconds fails. Raises `SaveRequested` when SIGUSR1
         came, after what is quick has ended.
         """

@@ -1,4 +1,4 @@
-"""An evaluator in a process of its own: whatever a chunk does there ends that process alone."""
+"""A runner in a process of its own: whatever a unit does there ends that process alone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from epg.chunk import Center, Chunk, Failure, Outcome, Raiser
 from epg.farm.gpu import use_only
-from epg.signals import ENDS, die_with_parent, forget_requests
+from epg.farm.work import Failure, Outcome, Runner, Shared, Unit
+from epg.process.signals import ENDS, die_with_parent, forget_requests
 
 OWN_FAULTS = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL, -signal.SIGABRT,
               -signal.SIGSYS, -signal.SIGTRAP}  # fmt: skip
@@ -19,45 +19,45 @@ OWN_FAULTS = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL, -
 
 
 class KilledError(Exception):
-    """The evaluator's process was killed from outside: that says nothing of its chunk."""
+    """The runner's process was killed from outside: that says nothing of its unit."""
 
 
-class IsolatedEvaluator:
-    """Raises chunks in a fork of this process, which is forked anew after it died.
+class IsolatedRunner:
+    """Runs units in a fork of this process, which is forked anew after it died.
 
     To be made before MPI is initialised and before torch has started threads. A fork that comes
     later, after an accident, never touches MPI.
     """
 
-    def __init__(self, raiser: Raiser, log: Callable[[], None]) -> None:
+    def __init__(self, runner: Runner, log: Callable[[], None]) -> None:
         """log: opens the log in the new process, once there is work for it."""
-        self._raiser = raiser
+        self._runner = runner
         self._log = log
         self.gpu: str | None = None
         """what the process is to use, known when MPI is up"""
-        self._center: Center | None = None
+        self._shared: Shared | None = None
         self._start()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("fork")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, self._raiser, self._log, os.getpid())
+            target=_serve, args=(theirs, self._runner, self._log, os.getpid())
         )
         self._process.start()
         theirs.close()
-        self._told: Center | None = None
+        self._told: Shared | None = None
 
-    def begin(self, newer: Center | None, chunk: Chunk) -> None:
-        """Set it to work on a chunk, with φ unless it is that of the chunk before."""
-        self._center, self._chunk = newer or self._center, chunk
-        known = self._told is self._center
+    def begin(self, newer: Shared | None, unit: Unit) -> None:
+        """Set it to work on a unit, with what its step shares unless it has that already."""
+        self._shared, self._unit = newer or self._shared, unit
+        known = self._told is self._shared
         with suppress(BrokenPipeError):  # `outcome` finds out why
-            self._pipe.send((None if known else self._center, chunk, self.gpu))
-        self._told = self._center
+            self._pipe.send((None if known else self._shared, unit, self.gpu))
+        self._told = self._shared
 
     def outcome(self, seconds: float) -> Outcome | None:
-        """What became of the chunk; None if it still runs after so many seconds more.
+        """What became of the unit; None if it still runs after so many seconds more.
 
         Raises `KilledError` if someone else has killed the process.
         """
@@ -70,10 +70,10 @@ class IsolatedEvaluator:
         return outcome
 
     def give_up(self, why: str) -> Failure:
-        """Drop the chunk."""
+        """Drop the unit."""
         self.stop()
         self._start()
-        return Failure(self._chunk, why)
+        return Failure(self._unit, why)
 
     def stop(self) -> None:
         """End the process, whatever it does."""
@@ -85,7 +85,7 @@ class IsolatedEvaluator:
         self._process.join()
         code = self._process.exitcode or 0
         if code < 0 and code not in OWN_FAULTS:
-            raise KilledError(f"{signal.Signals(-code).name} ended {self._chunk}")
+            raise KilledError(f"{signal.Signals(-code).name} ended {self._unit}")
         return self.give_up(
             f"its process ended with exit code {code}"
             if code >= 0
@@ -93,17 +93,17 @@ class IsolatedEvaluator:
         )
 
 
-def _serve(pipe: Connection, raiser: Raiser, open_log: Callable[[], None], parent: int) -> None:
-    """Raise chunks until the other end closes."""
+def _serve(pipe: Connection, runner: Runner, open_log: Callable[[], None], parent: int) -> None:
+    """Run units until the other end closes."""
     die_with_parent(parent)
     for number in ENDS:  # they concern the master
         signal.signal(number, signal.SIG_IGN)
     forget_requests()
-    known: Center | None = None
+    known: Shared | None = None
     begun = False
     while True:
         try:
-            newer, chunk, gpu = pipe.recv()
+            newer, unit, gpu = pipe.recv()
         except EOFError:
             return
         if not begun:
@@ -112,4 +112,4 @@ def _serve(pipe: Connection, raiser: Raiser, open_log: Callable[[], None], paren
             if gpu is not None:
                 use_only(gpu)
         known = newer or known
-        pipe.send(raiser.attempt(known, chunk))
+        pipe.send(runner.attempt(known, unit))

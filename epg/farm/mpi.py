@@ -1,4 +1,4 @@
-"""The farm over MPI, the master's side: rank 0 hands out chunks that the other ranks ask for.
+"""The farm over MPI, the master's side: rank 0 hands out units that the other ranks ask for.
 
 A blocking receive burns a core while it waits, so all ranks poll and sleep.
 """
@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from epg.chunk import Center, Chunk, Failure, Outcome
 from epg.errors import INTERRUPTIONS, ForeseenError, SaveRequested, UserError
-from epg.farm.member import Member
-from epg.launch import launched_rank, launched_size, launcher_is_gone
-from epg.log import logger
-from epg.signals import asked_to_save, grace_is_over, hear_again
+from epg.farm.rank import RankInfo
+from epg.farm.work import Failure, Outcome, Shared, Unit
+from epg.process.launcher import launched_rank, launched_size, launcher_is_gone
+from epg.process.log import logger
+from epg.process.signals import asked_to_save, grace_is_over, restore_handlers
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -30,11 +30,11 @@ MASTER = 0
 POLL_SECONDS = 1e-3
 LONGEST_POLL_SECONDS = 0.05
 LATENCY = 0.002
-"""How late a chunk may be noticed, as a share of the time that nothing came."""
+"""How late a unit may be noticed, as a share of the time that nothing came."""
 LAST_WORDS_SECONDS = 0.5
 """What a launcher needs to pass them on: an abort drops what is still under way."""
 SILENCE_SECONDS = 20.0
-"""A rank that is so long past the deadline of its chunk is lost; it should have given it up."""
+"""A rank that is so long past the deadline of its unit is lost; it should have given it up."""
 
 
 MEETING_SECONDS = 300.0
@@ -77,7 +77,7 @@ def connect() -> tuple[MPI.Intracomm, int]:
         )
     node = world.Split_type(MPI.COMM_TYPE_SHARED)
     with_master = MPI.Group.Translate_ranks(world.group, [MASTER], node.group)[0] != MPI.UNDEFINED
-    hear_again()
+    restore_handlers()
     return world, node.rank - with_master
 
 
@@ -110,7 +110,7 @@ def stop_without_launcher() -> None:
 
 
 class MpiFarm:
-    """The master's side. Workers get φ once per generation, with their first chunk of it.
+    """The master's side. Workers get what a step shares with their first unit of it.
 
     Messages carry the number of a worker, 0, 1, …; a rank may play several of them.
     A context manager: at its end the workers are sent home.
@@ -120,53 +120,53 @@ class MpiFarm:
         self._world = world
         self._per_rank = workers_per_rank
         self.workers = (world.size - 1) * workers_per_rank
-        self.members: Sequence[Member] = []
-        self._has: dict[int, Center | None] = {}
-        self._given: dict[int, tuple[Chunk, float]] = {}
+        self.ranks: Sequence[RankInfo] = []
+        self._has: dict[int, Shared | None] = {}
+        self._given: dict[int, tuple[Unit, float]] = {}
         """to each worker that is at work, and when; the oldest first"""
         self._under_way: list[MPI.Request] = []
 
-    def meet(self, me: Member) -> None:
+    def meet(self, me: RankInfo) -> None:
         """Hear who the workers are. Raises `UserError` if one fails or is not like the master."""
         from mpi4py import MPI
 
         begun = time.monotonic()
-        members = [me]
-        while missing := self._world.size - len(members):
+        ranks = [me]
+        while missing := self._world.size - len(ranks):
             if self._hears():
                 status = MPI.Status()
-                member: Member | str = self._world.recv(status=status)
-                if isinstance(member, str):
-                    raise UserError(f"rank {status.source}: {member}")
-                members.append(member)
+                info: RankInfo | str = self._world.recv(status=status)
+                if isinstance(info, str):
+                    raise UserError(f"rank {status.source}: {info}")
+                ranks.append(info)
             elif time.monotonic() - begun > MEETING_SECONDS:
                 raise BrokenJobError(f"{missing} ranks did not say a word")
             else:
                 time.sleep(POLL_SECONDS)
-        self.members = sorted(members, key=lambda member: member.rank)
-        for member in self.members:
-            member.refuse_unless_like(me)
+        self.ranks = sorted(ranks, key=lambda info: info.rank)
+        for info in self.ranks:
+            info.refuse_unless_like(me)
 
-    def evaluate(
-        self, center: Center | None, chunks: Sequence[Chunk], limit: float
+    def run(
+        self, shared: Shared | None, units: Sequence[Unit], limit: float
     ) -> Iterator[list[Outcome]]:
-        """Each worker has one chunk at a time, and the next one as soon as it has answered."""
-        waiting = list(reversed(chunks))
+        """Each worker has one unit at a time, and the next one as soon as it has answered."""
+        waiting = list(reversed(units))
         idle = list(reversed(range(self.workers)))
         while waiting and idle and not asked_to_save():
-            self._give(idle.pop(), center, waiting.pop(), limit)
+            self._give(idle.pop(), shared, waiting.pop(), limit)
         heard = time.perf_counter()
         while self._given and not grace_is_over():
-            came = []
+            outcomes = []
             while self._hears():
                 worker, outcome = self._world.recv()
-                came.append(outcome)
+                outcomes.append(outcome)
                 del self._given[worker]
                 if waiting and not asked_to_save():  # before anything is done with what came
-                    self._give(worker, center, waiting.pop(), limit)
+                    self._give(worker, shared, waiting.pop(), limit)
             self._under_way = [message for message in self._under_way if not message.test()[0]]
-            yield came
-            if came:
+            yield outcomes
+            if outcomes:
                 heard = time.perf_counter()
             else:  # looking often takes a core away from a worker
                 yield from self._miss(limit)
@@ -182,20 +182,20 @@ class MpiFarm:
 
     def _miss(self, limit: float) -> Iterator[list[Outcome]]:
         """End the job if the worker that has been at work the longest gives no sign of life."""
-        worker, (chunk, since) = next(iter(self._given.items()))
+        worker, (unit, since) = next(iter(self._given.items()))
         if time.monotonic() - since > limit + SILENCE_SECONDS:
             rank = 1 + worker // self._per_rank
             why = f"rank {rank} gave no sign of life {SILENCE_SECONDS:.0f} s after its deadline"
-            yield [Failure(chunk, why)]
+            yield [Failure(unit, why)]
             raise BrokenJobError(why)
 
-    def _give(self, worker: int, center: Center | None, chunk: Chunk, limit: float) -> None:
+    def _give(self, worker: int, shared: Shared | None, unit: Unit, limit: float) -> None:
         """Without waiting until it is taken: workers look for messages only now and then."""
-        known = self._has.get(worker) is center
-        message = (worker, None if known else center, chunk, limit)
+        known = self._has.get(worker) is shared
+        message = (worker, None if known else shared, unit, limit)
         self._under_way.append(self._world.isend(message, 1 + worker // self._per_rank))
-        self._has[worker] = center
-        self._given[worker] = (chunk, time.monotonic())
+        self._has[worker] = shared
+        self._given[worker] = (unit, time.monotonic())
 
     def __enter__(self) -> MpiFarm:
         return self

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from epg.chunk import Center, Chunk, Outcome, Raiser
-from epg.farm.member import Member
+from epg.farm.rank import RankInfo
+from epg.farm.work import Outcome, Runner, Shared, Unit
 
 
 class SerialFarm:
-    """Raises one chunk after the other, here."""
+    """Runs one unit after the other, here."""
 
     workers = 1
 
-    def __init__(self, raiser: Raiser) -> None:
-        self._raiser = raiser
-        self.members: Sequence[Member] = (Member.of(raiser.work, rank=0),)
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.ranks: Sequence[RankInfo] = (RankInfo.of(runner.work, rank=0),)
 
-    def evaluate(
-        self, center: Center | None, chunks: Sequence[Chunk], limit: float
+    def run(
+        self, shared: Shared | None, units: Sequence[Unit], limit: float
     ) -> Iterator[list[Outcome]]:
         """One at a time."""
-        for chunk in chunks:
-            yield [self._raiser.attempt(center, chunk, limit)]
+        for unit in units:
+            yield [self._runner.attempt(shared, unit, limit)]

@@ -1,6 +1,6 @@
-"""The farm over MPI, a worker's side: chunks are raised in a process of their own.
+"""The farm over MPI, a worker's side: units run in a process of their own.
 
-So the rank itself is always there to say what became of a chunk: that it raised an exception, that
+So the rank itself is always there to say what became of a unit: that it raised an exception, that
 its process died, or that it was given up at its deadline.
 """
 
@@ -15,11 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from epg.chunk import Center, Chunk, Raiser
 from epg.errors import INTERRUPTIONS, ForeseenError
 from epg.farm.gpu import gpu_of
-from epg.farm.isolated import IsolatedEvaluator, KilledError
-from epg.farm.member import Member
+from epg.farm.isolated import IsolatedRunner, KilledError
 from epg.farm.mpi import (
     LONGEST_POLL_SECONDS,
     MASTER,
@@ -30,29 +28,31 @@ from epg.farm.mpi import (
     connect,
     stop_without_launcher,
 )
-from epg.launch import launched_rank, launched_size
-from epg.log import open_log
-from epg.signals import ENDS
+from epg.farm.rank import RankInfo
+from epg.farm.work import Runner, Shared, Unit
+from epg.process.launcher import launched_rank, launched_size
+from epg.process.log import open_log
+from epg.process.signals import ENDS
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-Order = tuple[int, Center | None, Chunk, float]
-"""A worker's number, φ unless it knows it, a chunk, and the seconds that this may take."""
+Order = tuple[int, Shared | None, Unit, float]
+"""A worker's number, what its step shares unless it has that, a unit, and its seconds at most."""
 
 
-def work(raiser: Raiser, log: Path) -> None:
-    """Raise chunks until the master sends home.
+def work(runner: Runner, log: Path) -> None:
+    """Run units until the master sends home.
 
     log: a folder; nothing is written there before the master sends work, and so approves the run.
     """
     rank = launched_rank()
-    isolated = IsolatedEvaluator(raiser, lambda: open_log(log, rank))
+    isolated = IsolatedRunner(runner, lambda: open_log(log, rank))
     try:
         world, seat = connect()
-        isolated.gpu = gpu_of(seat, raiser.work.device)
+        isolated.gpu = gpu_of(seat, runner.work.device)
         with abort_on_error(world), ignoring_signals():
-            world.send(Member.of(raiser.work, world.rank, isolated.gpu), MASTER)
+            world.send(RankInfo.of(runner.work, world.rank, isolated.gpu), MASTER)
             try:
                 order = receive(world)
                 if order is not None:
@@ -69,10 +69,10 @@ def work(raiser: Raiser, log: Path) -> None:
         isolated.stop()
 
 
-def _obey(world: MPI.Intracomm, isolated: IsolatedEvaluator, order: Order) -> bool:
-    """Raise a chunk and answer; False if the master sends home in the meantime."""
-    worker, newer, chunk, limit = order
-    isolated.begin(newer, chunk)
+def _obey(world: MPI.Intracomm, isolated: IsolatedRunner, order: Order) -> bool:
+    """Run a unit and answer; False if the master sends home in the meantime."""
+    worker, newer, unit, limit = order
+    isolated.begin(newer, unit)
     begun = time.monotonic()
     while (outcome := isolated.outcome(LONGEST_POLL_SECONDS)) is None:
         stop_without_launcher()

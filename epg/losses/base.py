@@ -1,36 +1,72 @@
-"""What a loss is to an update.
+"""Losses with parameters: what an outer loop can learn, and a user can write.
 
-Shape letters: P lifetimes, R rows seen, M new rows, B minibatch, K policy outputs.
+Shape letters: P lifetimes, M new rows, B minibatch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor
 
-from epg.agents.agents import Agents, Experience
+from epg.agents.loss import Loss
+from epg.agents.network import Parameters
+from epg.agents.spec import AgentSpec, Shapes
+from epg.errors import UserError
+from epg.registry import check_interface, find
+from epg.settings import Named
 
-Objective = Callable[[Tensor, Tensor], Tensor]
-"""(outputs [P, R, K], rows [P, B]) to a loss per agent [P], to be minimised.
 
-`outputs` are the policy's of now, for the newest R rows; `rows` index the newest M.
-"""
+class LearnedLoss(ABC):
+    """A loss with parameters φ, the same function for all agents of one spec.
 
+    Attributes: `settings`, as its `Settings` has checked them; `spec`, of the agents; `buffer`, N,
+    the rows of their buffers. Raises `UserError`, when made, for what does not fit.
+    """
 
-class Loss(Protocol):
-    """PPO, a learned loss, or a mixture of them."""
+    Settings: ClassVar[type[Named]] = Named
+    """The keys below `loss:`, besides `name`."""
+    removable: tuple[str, ...] = ()
+    """Inputs that `without` can take away."""
+
+    def __init__(self, settings: Any, spec: AgentSpec, buffer: int) -> None:
+        self.settings = settings
+        self.spec = spec
+        self.buffer = buffer
 
     @property
-    def history(self) -> int:
-        """R, how many of the newest rows the loss must see policy outputs of (0: only the new)."""
+    @abstractmethod
+    def shapes(self) -> Shapes:
+        """Names and shapes of φ."""
 
-    def objective(self, agents: Agents, experience: Experience) -> Objective:
-        """Begin an update: work out once what all its minibatches share."""
+    @abstractmethod
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """The φ that a run starts from, float32."""
+
+    @abstractmethod
+    def bind(self, params: Parameters) -> Loss:
+        """The losses of P agents; params: each [P, *shape]."""
+
+    def residual(self, params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The same φ with which the loss is a constant, so that it adds nothing at first."""
+        raise UserError(f"start: found residual, which the loss {self.settings.name} does not know")
+
+    def without(self, params: Parameters, name: str) -> Parameters:
+        """φ blind to one of its inputs, of those in `removable`; params: each [P, *shape]."""
+        raise NotImplementedError
 
 
-def pick(values: Tensor, rows: Tensor) -> Tensor:
+def make_loss(settings: Named, spec: AgentSpec, buffer: int) -> LearnedLoss:
+    """The learned loss that settings speak of. Raises `UserError`."""
+    found = find("loss", settings.name)
+    check_interface("loss", settings.name, found, (LearnedLoss,))
+    made: LearnedLoss = found(settings, spec, buffer)
+    return made
+
+
+def take_rows(values: Tensor, rows: Tensor) -> Tensor:
     """The rows [P, B] of values [P, M, …]: [P, B, …]."""
     if values.dim() == 2:
         return values.gather(1, rows)

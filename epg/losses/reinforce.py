@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from epg.agents.agents import Agents, Experience
-from epg.losses.base import Objective, pick
+from epg.agents.actor_critic import ActorCritic, Experience
+from epg.agents.loss import Objective
+from epg.losses.base import take_rows
 from epg.losses.gae import Gae
 
 
@@ -25,7 +26,7 @@ class Reinforce:
     gae_lambda: float = 0.95
     history: int = 0
 
-    def objective(self, agents: Agents, experience: Experience) -> Objective:
+    def objective(self, agents: ActorCritic, experience: Experience) -> Objective:
         new = experience.new
         count = new.rewards.shape[1]
         observations = experience.observations[:, -count:].contiguous()
@@ -33,9 +34,9 @@ class Reinforce:
         advantages, targets = gae.standardised(agents, experience, observations)
 
         def reinforce(outputs: Tensor, rows: Tensor) -> Tensor:
-            now = pick(outputs[:, -count:], rows)
-            log_prob = agents.distribution.log_prob(now, pick(new.actions, rows))
-            error = agents.values(pick(observations, rows)) - pick(targets, rows)
-            return (-log_prob * pick(advantages, rows) + error**2).mean(1)
+            now = take_rows(outputs[:, -count:], rows)
+            log_prob = agents.distribution.log_prob(now, take_rows(new.actions, rows))
+            error = agents.values(take_rows(observations, rows)) - take_rows(targets, rows)
+            return (-log_prob * take_rows(advantages, rows) + error**2).mean(1)
 
         return reinforce

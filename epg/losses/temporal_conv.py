@@ -1,22 +1,25 @@
 """The temporal-convolution loss of Evolved Policy Gradients (Houthooft et al. 2018, section 3).
 
-Shape letters: P lifetimes, each with a loss of its own; D loss parameters, N buffer rows,
-M new rows, B minibatch, F inputs per row, K policy outputs, H memory, L convolved rows.
+Shape letters: P lifetimes, each with a loss of its own; N buffer rows, M new rows, B minibatch,
+F inputs per row, K policy outputs, H memory, L convolved rows.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
-from epg.agents.agents import Agents, Body, Experience
-from epg.losses.base import Objective, pick
+from epg.agents.actor_critic import ActorCritic, Experience
+from epg.agents.loss import Loss, Objective
+from epg.agents.network import Parameters
+from epg.agents.spec import AgentSpec
+from epg.errors import UserError
+from epg.losses.base import LearnedLoss, take_rows
 
 CHANNELS = (16, 32)
 KERNELS = (6, 4)
@@ -25,30 +28,35 @@ CONTEXT = 32
 STEP_UNITS = 16
 SLOPE = 0.2
 SHORTEST_BUFFER = KERNELS[0] + STRIDES[0] * (KERNELS[1] - 1)
-INPUTS = ("observation", "action", "reward", "done")
-REFERENCE_INPUTS = ("observation", "action", "reward", "auxiliary", "done")
+"""Rows that two convolutions need."""
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """What a loss looks at, and with that the names and shapes of its parameters.
+class TemporalConv(LearnedLoss):
+    """Two convolutions over the buffer give a context; a small net judges each step with it.
 
     The inputs of a row are, in this order: `inputs`, the policy's outputs, the memory.
     """
 
-    body: Body
-    inputs: tuple[str, ...] = INPUTS
+    inputs: tuple[str, ...] = ("observation", "action", "reward", "done")
+    oldest = False
+    """Whether the oldest M rows of the buffer are judged, not the newest."""
 
-    @cached_property
-    def row_size(self) -> int:
-        """F, the inputs of a row that do not depend on the policy of now."""
-        sizes = {"observation": self.body.observation_size, "action": self.body.action_size}
-        return sum(sizes.get(name, 1) for name in self.inputs)
+    def __init__(self, settings: Any, spec: AgentSpec, buffer: int) -> None:
+        super().__init__(settings, spec, buffer)
+        if buffer < SHORTEST_BUFFER:
+            raise UserError(
+                f"learner.buffer: found {buffer}, the loss temporal_conv needs at least "
+                f"{SHORTEST_BUFFER}"
+            )
+        sizes = {"observation": spec.observation_size, "action": spec.action_size}
+        self._sizes = {name: sizes.get(name, 1) for name in self.inputs}
+        self.row_size = sum(self._sizes.values())
+        """F, the inputs of a row that do not depend on the policy of now"""
 
-    @cached_property
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Parameters in the order in which φ holds them; weights (out, in[, kernel])."""
-        step = self.row_size + self.body.distribution.output_size + self.body.memory
+        step = self.row_size + self.spec.distribution.output_size + self.spec.memory
         return {
             "conv0.weight": (CHANNELS[0], step, KERNELS[0]),
             "conv0.bias": (CHANNELS[0],),
@@ -62,100 +70,78 @@ class Architecture:
             "output.bias": (1,),
         }
 
-    @cached_property
-    def size(self) -> int:
-        """D, the number of parameters."""
-        return sum(math.prod(shape) for shape in self.shapes.values())
-
-    def draw(self, rng: np.random.Generator, zero_output: bool = False) -> Tensor:
-        """φ [D] float32: weights normal with std 1/√fan_in, biases 0.
-
-        zero_output: the last layer starts at 0, so that the loss starts as a constant.
-        """
-        pieces = []
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Weights normal with std 1/√fan_in, biases 0."""
+        drawn = {}
         for name, shape in self.shapes.items():
-            piece = np.zeros(shape, np.float32)
-            if name.endswith("weight") and not (zero_output and name.startswith("output")):
-                piece = rng.standard_normal(shape, dtype=np.float32)
-                piece /= np.float32(math.sqrt(math.prod(shape[1:])))
-            pieces.append(piece.ravel())
-        return torch.from_numpy(np.concatenate(pieces))
+            drawn[name] = np.zeros(shape, np.float32)
+            if name.endswith("weight"):
+                drawn[name] = rng.standard_normal(shape, dtype=np.float32)
+                drawn[name] /= np.float32(math.sqrt(math.prod(shape[1:])))
+        return drawn
+
+    def residual(self, params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return params | {"output.weight": np.zeros_like(params["output.weight"])}
+
+    def bind(self, params: Parameters) -> Loss:
+        return TemporalConvLoss(self, params)
 
     @property
-    def removable(self) -> tuple[str, ...]:
-        """What `without` can take away: all but the policy's outputs, which it acts through."""
+    def removable(self) -> tuple[str, ...]:  # type: ignore[override]
+        """All but the policy's outputs, which the loss acts through."""
         return (*self.inputs, "memory", "context")
 
-    def without(self, phi: Tensor, what: str) -> Tensor:
-        """φ [P, D] blind to one of its inputs: the weights that it is multiplied with are 0."""
-        blind = phi.clone()
-        named = self.split(blind)
-        conv, step = named["conv0.weight"], named["step.weight"]
-        if what == "context":
+    def without(self, params: Parameters, name: str) -> Parameters:
+        """The weights that the input is multiplied with are 0."""
+        conv, step = params["conv0.weight"].clone(), params["step.weight"].clone()
+        if name == "context":
             step[:, :, self.row_size : self.row_size + CONTEXT] = 0
-        elif what == "memory":
-            conv[:, :, -self.body.memory :] = 0
-            step[:, :, -self.body.memory :] = 0
+        elif name == "memory":
+            conv[:, :, -self.spec.memory :] = 0
+            step[:, :, -self.spec.memory :] = 0
         else:
-            sizes = {"observation": self.body.observation_size, "action": self.body.action_size}
-            first = sum(sizes.get(name, 1) for name in self.inputs[: self.inputs.index(what)])
-            columns = slice(first, first + sizes.get(what, 1))
+            first = sum(self._sizes[n] for n in self.inputs[: self.inputs.index(name)])
+            columns = slice(first, first + self._sizes[name])
             conv[:, :, columns] = 0
             step[:, :, columns] = 0
-        return blind
-
-    def split(self, phi: Tensor) -> dict[str, Tensor]:
-        """φ [P, D] to parameters by name, views of [P, *shape]."""
-        pieces = phi.split([math.prod(shape) for shape in self.shapes.values()], dim=1)
-        return {
-            name: piece.reshape(len(phi), *shape)
-            for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
-        }
+        return params | {"conv0.weight": conv, "step.weight": step}
 
 
-@dataclass
 class TemporalConvLoss:
-    """P losses, one for each agent.
+    """P losses, one for each agent; params: each [P, *shape]."""
 
-    phi: [P, D]; history: N, the rows of the buffer. With `reference` the minibatch's rows are
-    taken from the oldest M rows of the buffer, as the released code does (its defect 12).
-    """
-
-    architecture: Architecture
-    phi: Tensor
-    history: int
-    reference: bool = False
-    _weights: dict[str, Tensor] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, layout: TemporalConv, params: Parameters) -> None:
         """Lay the weights out as they are multiplied: by time where the input varies with time.
 
         The memory is the same at all times, so its part of a layer is one product, as a bias.
         """
-        named = self.architecture.split(self.phi)
-        rows, outputs = self.architecture.row_size, self.architecture.body.distribution.output_size
-        by_time = named["conv0.weight"].permute(0, 3, 2, 1)
-        step = named["step.weight"].transpose(1, 2)
-        told = rows + CONTEXT + outputs
+        self.layout = layout
+        self.params = params
+        self.history = layout.buffer
+        # where the parts of a row end, in the first convolution and in the step's layer
+        rows, outputs = layout.row_size, layout.spec.distribution.output_size
+        by_time = params["conv0.weight"].permute(0, 3, 2, 1)
+        step = params["step.weight"].transpose(1, 2)
+        last = rows + CONTEXT + outputs
         self._weights = {
             "conv0.rows": by_time[:, :, :rows].contiguous(),
             "conv0.outputs": by_time[:, :, rows : rows + outputs].contiguous(),
             "conv0.memory": by_time[:, :, rows + outputs :].sum(1),
-            "conv0.bias": named["conv0.bias"].unsqueeze(1),
-            "conv1": named["conv1.weight"].permute(0, 3, 2, 1).contiguous(),
-            "conv1.bias": named["conv1.bias"].unsqueeze(1),
-            "context": named["context.weight"].transpose(1, 2).contiguous(),
-            "context.bias": named["context.bias"].unsqueeze(1),
+            "conv0.bias": params["conv0.bias"].unsqueeze(1),
+            "conv1": params["conv1.weight"].permute(0, 3, 2, 1).contiguous(),
+            "conv1.bias": params["conv1.bias"].unsqueeze(1),
+            "context": params["context.weight"].transpose(1, 2).contiguous(),
+            "context.bias": params["context.bias"].unsqueeze(1),
             "step.rows": step[:, :rows].contiguous(),
             "step.context": step[:, rows : rows + CONTEXT].contiguous(),
-            "step.outputs": step[:, rows + CONTEXT : told].contiguous(),
-            "step.memory": step[:, told:].contiguous(),
-            "step.bias": named["step.bias"].unsqueeze(1),
-            "output": named["output.weight"].transpose(1, 2).contiguous(),
-            "output.bias": named["output.bias"].unsqueeze(1),
+            "step.outputs": step[:, rows + CONTEXT : last].contiguous(),
+            "step.memory": step[:, last:].contiguous(),
+            "step.bias": params["step.bias"].unsqueeze(1),
+            "output": params["output.weight"].transpose(1, 2).contiguous(),
+            "output.bias": params["output.bias"].unsqueeze(1),
         }
 
-    def objective(self, agents: Agents, experience: Experience) -> Objective:
+    def objective(self, agents: ActorCritic, experience: Experience) -> Objective:
         columns = {
             "observation": experience.observations,
             "action": experience.actions,
@@ -164,7 +150,7 @@ class TemporalConvLoss:
         }
         if experience.auxiliary is not None:
             columns["auxiliary"] = experience.auxiliary.unsqueeze(-1)
-        trajectory = torch.cat([columns[name] for name in self.architecture.inputs], dim=-1)
+        trajectory = torch.cat([columns[name] for name in self.layout.inputs], dim=-1)
         count = experience.new.rewards.shape[1]
         read = self.reader(trajectory, count)
         distribution = agents.distribution
@@ -176,7 +162,7 @@ class TemporalConvLoss:
 
     def reader(self, trajectory: Tensor, count: int) -> _Reader:
         """What all minibatches of an update share. trajectory: [P, N, F]; count: M."""
-        return _Reader(self._weights, trajectory, count, oldest=self.reference)
+        return _Reader(self._weights, trajectory, count, oldest=self.layout.oldest)
 
 
 class _Reader:
@@ -196,8 +182,8 @@ class _Reader:
         w = self.weights
         context = self.context(features, memory)
         same = w["step.bias"] + context @ w["step.context"] + memory.unsqueeze(1) @ w["step.memory"]
-        told = pick(features[:, self.judged], rows) @ w["step.outputs"]
-        hidden = leaky_relu(pick(self.steps, rows) + told + same, SLOPE)
+        of_policy = take_rows(features[:, self.judged], rows) @ w["step.outputs"]
+        hidden = leaky_relu(take_rows(self.steps, rows) + of_policy + same, SLOPE)
         return torch.baddbmm(w["output.bias"], hidden, w["output"]).mean((1, 2))
 
     def context(self, features: Tensor, memory: Tensor) -> Tensor:

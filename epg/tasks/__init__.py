@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 from epg.errors import UserError
+from epg.registry import find_own
 from epg.tasks.base import Batch, Mdp, Step, Task, Varied, check
 from epg.tasks.draws import uniform_noise
-from epg.tasks.mixture import Mixture, Scale
+from epg.tasks.mixture import Scale, TaskMixture
 from epg.tasks.native import NativeBatch
 
 __all__ = [
-    "Batch", "Mdp", "Mixture", "NativeBatch", "Spec", "Step", "Task", "Varied", "describe",
+    "Batch", "Mdp", "NativeBatch", "Spec", "Step", "Task", "TaskMixture", "Varied", "describe",
     "file_name", "label", "make", "names", "parts_of", "plain", "uniform_noise",
 ]  # fmt: skip
 
@@ -83,7 +82,7 @@ def make(spec: Spec) -> Task:
     for part in spec:
         given = part.get("scale") if isinstance(part, dict) else None
         scales.append(_scale(label(part), given) if given is not None else None)
-    return Mixture([_make_one(*_split(part)) for part in spec], scales)
+    return TaskMixture([_make_one(*_split(part)) for part in spec], scales)
 
 
 def label(spec: Spec) -> str:
@@ -133,7 +132,7 @@ def _make_one(name: str, parameters: dict[str, Any]) -> Task:
         if kind == "gym" and colon:
             task: Task = import_module("epg.tasks.gym").Gymnasium(what, **parameters)
         elif colon:
-            task = _find(kind, what)(**parameters)
+            task = _find(name)(**parameters)
             check(task)
         else:
             task = _known(name)(**parameters)
@@ -165,21 +164,9 @@ def _known(name: str) -> Any:
     return getattr(import_module(module), task)
 
 
-def _find(module: str, name: str) -> Any:
-    """A class in a user's module, which may lie in the working directory."""
-    if not re.fullmatch(r"\w+(\.\w+)*", module):
-        raise UserError("allowed: module:Class, as my_tasks:PushBlock")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = getattr(import_module(module), name, None)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        raise UserError(f"no module {error.name!r} here ({here}) nor installed") from None
-    if not isinstance(found, type):
-        raise UserError(f"module {module!r} has no class {name!r}")
+def _find(name: str) -> Any:
+    """A task class of a user's own."""
+    found = find_own(name)
     if not issubclass(found, Task):
         raise UserError("it is not an epg.tasks.Task")
     return found
@@ -196,7 +183,7 @@ def describe(task: Task) -> str:
     lines += [
         f"  {v.name}: {v.show_range()}" + (f" ({v.note})" if v.note else "") for v in task.varied
     ]
-    parts = task.parts if isinstance(task, Mixture) else ()
+    parts = task.parts if isinstance(task, TaskMixture) else ()
     return "\n".join(lines + [describe(part.task) for part in parts])
 
 
@@ -210,5 +197,5 @@ def plain(task: Task) -> dict[str, Any]:
         "discrete": task.discrete,
         "horizon": task.horizon,
         "varied": [asdict(v) for v in task.varied],
-        "parts": [plain(part.task) for part in task.parts] if isinstance(task, Mixture) else [],
+        "parts": [plain(part.task) for part in task.parts] if isinstance(task, TaskMixture) else [],
     }

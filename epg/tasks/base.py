@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from epg.errors import UserError
+from epg.seeds import LifetimeSeed, LifetimeSeeds, Stream
 
 Mdp = dict[str, Any]
 """One MDP: the drawn value of every parameter that the task varies, by name."""
@@ -86,6 +87,13 @@ class Step(NamedTuple):
     """[P] bool: the MDP ended; nothing follows."""
     truncated: Tensor
     """[P] bool: the horizon cut the episode; the MDP would have gone on."""
+
+
+def first_step(observation: Tensor) -> Step:
+    """What environments have answered before the first action: observations [P, O], reward 0."""
+    nothing = torch.zeros(len(observation), dtype=torch.float64, device=observation.device)
+    no = torch.zeros_like(nothing, dtype=torch.bool)
+    return Step(observation, observation, nothing, no, no)
 
 
 class Batch(ABC):
@@ -158,6 +166,36 @@ class Task(ABC):
     def score(self, mdps: Sequence[Mdp], returns: NDArray[np.float64]) -> NDArray[np.float64]:
         """The fitness [P] that final returns [P] in these MDPs are worth: here, themselves."""
         return returns
+
+
+class Sizes(Task):
+    """A task of which nothing is known but its sizes: what a saved file tells of it."""
+
+    summary = "sizes alone"
+    horizon = 1
+
+    def __init__(self, observation_size: int, action_size: int, discrete: bool) -> None:
+        self.name = "sizes"
+        self.observation_size = observation_size
+        self.action_size = action_size
+        self.discrete = discrete
+
+    def batch(self, *_: Any, **__: Any) -> Batch:
+        raise NotImplementedError("there is nothing to live in")
+
+
+def draw_mdp(task: Task, seed: LifetimeSeed, draw: str = "pair") -> Mdp:
+    """The MDP of a seed: its own, or with `generation` the one that all members of a step share."""
+    if draw == "generation":
+        shared = LifetimeSeed(seed.run, seed.purpose, seed.step, 0, seed.mdp)
+        return task.draw(shared.rng(Stream.MDP_OF_GENERATION))
+    return task.draw(seed.rng(Stream.MDP))
+
+
+def draw_mdps(task: Task, seeds: LifetimeSeeds, draw: str = "pair") -> list[Mdp]:
+    """The MDP of each of P lifetimes; those that share a seed share it."""
+    drawn = [draw_mdp(task, seed, draw) for seed in seeds.distinct]
+    return [drawn[i] for i in seeds.index]
 
 
 def check(task: Task) -> None:

@@ -80,7 +80,7 @@ class PaddedBatch(Batch):
         return torch.nn.functional.pad(observation, (0, self._zeros))
 
 
-class Mixture(Task):
+class TaskMixture(Task):
     """Each MDP comes from one of several distributions, all of them equally often."""
 
     summary = "a mixture"

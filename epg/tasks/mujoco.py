@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from epg.log import logger
+from epg.process.log import logger
 from epg.tasks.base import Batch, Mdp, Step
 from epg.tasks.draws import Draw
 

@@ -4,7 +4,7 @@
 # `epg submit CONFIG --print` writes such a script for a configuration of yours.
 
 #SBATCH --job-name=epg
-# Ranks: a master, which is idle, and workers. More workers than chunks (evolution.pairs /
+# Ranks: a master, which is idle, and workers. More workers than chunks (method.pairs /
 # farm.chunk) have nothing to do. SLURM chooses the nodes; --nodes=2 would fix their number.
 #SBATCH --ntasks=3
 # `threads` of the configuration, 1 unless you changed it.

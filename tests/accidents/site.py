@@ -19,10 +19,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 CONFIG = """\
 task: trouble:Trouble
-lifetime:
-  {updates: 2, steps_per_update: 32, buffer: 64, minibatch: 16, hidden: [8], memory: 4,
-   final_episodes: 1}
-evolution: {generations: 2, pairs: 10}
+steps: 2
+method: {name: epg, pairs: 10}
+agent: {hidden: [8], memory: 4}
+lifetime: {updates: 2, steps_per_update: 32, final_episodes: 1}
+learner: {buffer: 64, minibatch: 16}
 validation: {every: 2, lifetimes: 4}
 farm: {chunk: 1, least_deadline: 1.0}
 """
@@ -92,7 +93,7 @@ class Site:
             assert self._running[-1].popen.poll() is None, said
             time.sleep(0.02)
 
-    def chunks(self) -> int:
+    def units(self) -> int:
         """Lines in the journal, its header not counted."""
         journal = self.run / "journal.jsonl"
         return max(0, journal.read_bytes().count(b"\n") - 1) if journal.exists() else 0
@@ -101,7 +102,7 @@ class Site:
         return len(rows(self.run))
 
     def pid(self, rank: int, which: int = 0) -> int:
-        """Of a rank in the newest start; `which` 1 is the process that raises its chunks."""
+        """Of a rank in the newest start; `which` 1 is the process that runs its units."""
         log = (self.run / "log" / f"rank-{rank}.log").read_text().splitlines()
         pids = [int(line.split("pid ")[1].split()[0]) for line in log if ", pid " in line]
         return pids[-2:][which] if rank else pids[-1]
@@ -116,6 +117,19 @@ class Site:
             if process.popen.poll() is None:  # the front takes mpirun and its ranks along
                 process.tell(signal.SIGTERM)
                 process.end(30)
+
+
+def children(pid: int) -> list[int]:
+    """Of a process; none if it is gone."""
+    try:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def ranks_below(front: int) -> list[int]:
+    """The ranks that a front's mpirun has started so far."""
+    return [rank for run in children(front) for proxy in children(run) for rank in children(proxy)]
 
 
 def rows(run: Path) -> list[dict[str, str]]:

@@ -12,15 +12,16 @@ import pytest
 import torch
 
 from accidents.site import check_same
-from epg.chunk import Chunk, Returns
 from epg.config import load
-from epg.farm.journal import Journal
-from epg.run import Checkpoint, RunDirectory
+from epg.farm.work import Result, Unit
+from epg.methods.epg import Epg
+from epg.runs.directory import Checkpoint, RunDirectory
+from epg.runs.journal import Journal
 from epg.seeds import Purpose
 
 Run = Callable[..., object]
 EPG = ("train", "config.yaml", "--run", "run")
-MORE = ("evolution.generations=4", "evolution.pairs=3")
+MORE = ("steps=4", "method.pairs=3")
 STOP_IN_THE_LAST_GENERATION = """\
 import os, signal
 fsync = os.fsync
@@ -30,7 +31,7 @@ def stop(descriptor):
         journal = open("run/journal.jsonl").read()
     except FileNotFoundError:
         return
-    if journal.count('"generation":3') == 2:
+    if journal.count('"step":3') == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 os.fsync = stop
 """
@@ -55,7 +56,7 @@ def damages(sound: bytes) -> Iterator[tuple[str, bytes]]:
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     tiny: Path, tmp_path: Path, name: str
 ) -> None:
-    directory = RunDirectory(tmp_path / "run", load(tiny))
+    directory = RunDirectory(tmp_path / "run", load(tiny), Epg.metrics, {"alpha": 0.0})
     with directory.held():
         directory.begin()
         for generation in (1, 2):
@@ -65,7 +66,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         for damage, content in damages(path.read_bytes()):
             path.write_bytes(content)
             found = directory.resume(tensors)
-            assert found is not None and found.generation == 1, damage
+            assert found is not None and found.step == 1, damage
             assert found.totals == {"environment_steps": 7}
             assert torch.equal(found.tensors["center"], torch.full((3,), 0.1))
 
@@ -75,15 +76,15 @@ def test_a_damaged_journal_keeps_the_lines_that_are_whole(tmp_path: Path) -> Non
     journal = Journal(path, "abc", {"alpha": 0.0})
     journal.clear()
     for first in range(3):
-        chunk = Chunk(Purpose.TRAINING, 0, first, 1)
-        nothing = np.zeros(1)
-        journal.append([Returns(chunk, np.array([[0.1, first]]), nothing, nothing, 96, 0, 0.1)])
+        unit = Unit(Purpose.TRAINING, 0, first, 1)
+        arrays = {"fitness": np.array([[0.1, first]]), "kl": np.zeros(1), "entropy": np.zeros(1)}
+        journal.append([Result(unit, arrays, 96, 0, 0.1)])
     sound = path.read_bytes()
     lines = sound.splitlines(keepends=True)
     ends = np.cumsum([len(line) for line in lines])
     for damage, content in damages(sound):
         path.write_bytes(content)
-        found = [returns.chunk.first for returns in journal.read(0)]
+        found = [outcome.unit.first for outcome in journal.read(0)]
         assert path.read_bytes() == b"".join([lines[0], *(lines[1 + first] for first in found)])
         if len(content) < len(sound):
             assert len(found) == max(0, int((ends <= len(content)).sum()) - 1), damage

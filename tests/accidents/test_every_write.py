@@ -14,10 +14,11 @@ from accidents.site import check_same
 Run = Callable[..., object]
 CONFIG = """\
 task: point-goal
-lifetime:
-  {updates: 1, steps_per_update: 32, buffer: 32, minibatch: 32, passes: 1, hidden: [4], memory: 2,
-   final_episodes: 1}
-evolution: {generations: 2, pairs: 2}
+steps: 2
+method: {name: epg, pairs: 2}
+agent: {hidden: [4], memory: 2}
+lifetime: {updates: 1, steps_per_update: 32, final_episodes: 1}
+learner: {buffer: 32, minibatch: 32, passes: 1}
 validation: {every: 10, lifetimes: 1}
 farm: {chunk: 1}
 log: {checkpoints: 1}

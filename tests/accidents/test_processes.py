@@ -10,26 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from accidents.site import EPG, HERE, Process, Site, check_same
+from accidents.site import EPG, HERE, Process, Site, check_same, children, ranks_below
 
 SLOW = {"TROUBLE_SECONDS": "0.03"}
-"""A chunk takes some tenths of a second, so that there is time for accidents."""
-
-
-def child(pid: int) -> int:
-    """Of a process that has one."""
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+"""A unit takes some tenths of a second, so that there is time for accidents."""
 
 
 VICTIMS: dict[str, Callable[[Site, Process], int]] = {
     "worker": lambda site, front: site.pid(rank=1),
-    "worker's evaluator": lambda site, front: site.pid(rank=1, which=1),
+    "worker's runner": lambda site, front: site.pid(rank=1, which=1),
     "master": lambda site, front: site.pid(rank=0),
-    "mpirun": lambda site, front: child(front.pid),
+    "mpirun": lambda site, front: children(front.pid)[0],
 }
 
 
-IN_SOAK = pytest.param("worker's evaluator", marks=pytest.mark.soak)
+IN_SOAK = pytest.param("worker's runner", marks=pytest.mark.soak)
 
 
 @pytest.mark.parametrize("victim", ["worker", "master", "mpirun", IN_SOAK])
@@ -37,18 +32,18 @@ def test_whoever_is_killed_the_run_goes_on_by_itself(
     site: Site, undisturbed: Path, victim: str
 ) -> None:
     front = site.start("--ranks", "2", trouble=SLOW)
-    site.wait_for(lambda: site.generations() == 1 and site.chunks() > 2)
+    site.wait_for(lambda: site.generations() == 1 and site.units() > 2)
     os.kill(VICTIMS[victim](site, front), signal.SIGKILL)
     assert front.end() == 0, front.said
     assert front.said.count("again in") == 1, front.said
     assert "failed" not in front.said and "Traceback" not in front.said
-    assert ("want of memory" in front.said) == (victim == "worker's evaluator")
+    assert ("want of memory" in front.said) == (victim == "worker's runner")
     assert not (site.run / "lock").exists()
     check_same(site.run, undisturbed)
 
 
 @pytest.mark.soak
-def test_crashes_without_a_finished_chunk_are_given_up(site: Site) -> None:
+def test_crashes_without_a_finished_unit_are_given_up(site: Site) -> None:
     always = {"TROUBLE": '{"0": "be killed"}'}
     front = site.start("--ranks", "2", "--max-relaunches", "0", trouble=always)
     assert front.end() == 1
@@ -60,7 +55,8 @@ def test_crashes_without_a_finished_chunk_are_given_up(site: Site) -> None:
 def test_told_to_end_while_it_starts(site: Site, name: str) -> None:
     """Some ranks import still, others may wait for them in MPI: none is left behind."""
     front = site.start("--ranks", "3")
-    time.sleep(1.5)
+    site.wait_for(lambda: len(ranks_below(front.pid)) == 3)
+    time.sleep(0.5)
     front.tell(signal.Signals[name])
     told = time.monotonic()
     assert front.end() == {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 75}[name], front.said
@@ -72,7 +68,7 @@ def test_told_to_end_while_it_starts(site: Site, name: str) -> None:
 def test_told_to_end_many_times(site: Site, undisturbed: Path) -> None:
     """As schedulers do that tell every process."""
     process = site.start(trouble=SLOW)
-    site.wait_for(lambda: site.chunks() > 2)
+    site.wait_for(lambda: site.units() > 2)
     for _ in range(20):
         process.tell(signal.SIGTERM)
         process.tell(signal.SIGINT)
@@ -100,8 +96,8 @@ def test_kill_of_the_front_ends_all_and_the_same_command_goes_on(
     site: Site, undisturbed: Path
 ) -> None:
     front = site.start("--ranks", "2", trouble=SLOW)
-    site.wait_for(lambda: site.chunks() > 2)
-    pids = [site.pid(0), site.pid(1), site.pid(1, 1), child(front.pid)]
+    site.wait_for(lambda: site.units() > 2)
+    pids = [site.pid(0), site.pid(1), site.pid(1, 1), children(front.pid)[0]]
     front.tell(signal.SIGKILL)
     front.end()
     begun = time.monotonic()
@@ -136,7 +132,7 @@ def test_told_to_end_it_is_saved_and_goes_on(
     """By hand, too, where the launcher makes of the exit code what it likes."""
     ranks = () if launcher else ("--ranks", "2")
     process = site.start(*ranks, launcher=launcher, trouble=SLOW)
-    site.wait_for(lambda: site.generations() == 1 and site.chunks() > 2)
+    site.wait_for(lambda: site.generations() == 1 and site.units() > 2)
     told = time.monotonic()
     process.tell(signal.Signals[name])
     ended = process.end()
@@ -163,7 +159,7 @@ def test_usr1_drops_what_needs_longer_than_20_seconds_and_finishes_the_rest(
         started[place] = place.start(*ranks, patient, trouble=slow | SLOW)
         place.wait_for(
             lambda place=place, done=done: (
-                (place.folder / "pair-1").exists() and place.chunks() >= done
+                (place.folder / "pair-1").exists() and place.units() >= done
             )
         )
     told = time.monotonic()
@@ -173,8 +169,8 @@ def test_usr1_drops_what_needs_longer_than_20_seconds_and_finishes_the_rest(
         assert process.end() == 75, process.said
         assert 19 < time.monotonic() - told < 45  # less than the deadline, which would end it too
         assert place.state()["why"] == "SIGUSR1"
-    assert alone.chunks() == 1
-    assert site.chunks() == 6  # the other worker finished what it was at, and began nothing new
+    assert alone.units() == 1
+    assert site.units() == 6  # the other worker finished what it was at, and began nothing new
     for place in started:
         again = place.start(patient)
         assert again.end() == 0 and "failed" not in again.said, again.said
@@ -187,14 +183,14 @@ def test_an_unforeseen_exception_on_a_rank_ends_the_job_within_5_seconds(site: S
         "import sys, time\n"
         "from epg import cli\n"
         "from epg.farm import isolated\n"
-        "from epg.launch import launched_rank\n"
-        "begin = isolated.IsolatedEvaluator.begin\n"
-        "def fail(self, newer, chunk):\n"
-        "    if launched_rank() == 2 and chunk.first > 3:\n"
+        "from epg.process.launcher import launched_rank\n"
+        "begin = isolated.IsolatedRunner.begin\n"
+        "def fail(self, newer, unit):\n"
+        "    if launched_rank() == 2 and unit.first > 3:\n"
         "        open('failed-at', 'w').write(str(time.time()))\n"
         "        raise LookupError('on rank 2')\n"
-        "    begin(self, newer, chunk)\n"
-        "isolated.IsolatedEvaluator.begin = fail\n"
+        "    begin(self, newer, unit)\n"
+        "isolated.IsolatedRunner.begin = fail\n"
         "cli.main()\n"
     )
     process = site.command(
@@ -223,7 +219,9 @@ def test_ranks_that_are_not_alike_are_refused(site: Site) -> None:
     process = site.command("mpirun", "-n", "2", *EPG, ":", "-n", "1", *EPG, "seed=1")
     process.end()
     assert "found seed: 1, the master has seed: 0" in process.said
-    older = "import epg; epg.__version__ = '0.0.1'; from epg.cli import main; main()"
+    older = (
+        "from epg import version; version.__version__ = '0.0.1'; from epg.cli import main; main()"
+    )
     other = ("python", "-c", older, *EPG[3:])
     process = site.command("mpirun", "-n", "2", *EPG, ":", "-n", "1", *other)
     process.end()
@@ -233,7 +231,7 @@ def test_ranks_that_are_not_alike_are_refused(site: Site) -> None:
 
 def test_ranks_on_other_processors_are_recorded_and_warned_of(site: Site) -> None:
     elsewhere = (
-        "from epg.farm import member; member.cpu_model = lambda: 'Another CPU'\n"
+        "from epg.farm import rank; rank.cpu_model = lambda: 'Another CPU'\n"
         "from epg.cli import main; main()"
     )
     other = ("python", "-c", elsewhere, *EPG[3:])

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accidents.site import Process, Site, check_same
+from accidents.site import Process, Site, check_same, children, ranks_below
 from accidents.test_trouble import MANY, SAID, invalid_from_the_start, trouble
 
 pytestmark = pytest.mark.soak
-KILLS = ("worker", "worker's evaluator", "master", "mpirun", "front")
+KILLS = ("worker", "worker's runner", "master", "mpirun", "front")
 TOLD = ("SIGINT", "SIGTERM", "SIGUSR1")
 SLOW = {"TROUBLE_SECONDS": "0.05"}
 LONGEST_SECONDS = 9.0
@@ -44,19 +44,11 @@ def victim(kind: str, front: int) -> int | None:
     mpirun = children(front)
     if kind == "mpirun" or not mpirun:
         return mpirun[0] if mpirun else None
-    ranks = [pid for proxy in children(mpirun[0]) for pid in children(proxy)]
     wanted = "0" if kind == "master" else "1"
-    found = [pid for pid in ranks if rank(pid) == wanted]
-    if kind == "worker's evaluator" and found:
+    found = [pid for pid in ranks_below(front) if rank(pid) == wanted]
+    if kind == "worker's runner" and found:
         found = children(found[0])
     return found[0] if found else None
-
-
-def children(pid: int) -> list[int]:
-    try:
-        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
 
 
 def rank(pid: int) -> str:
@@ -90,18 +82,18 @@ def test_at_a_random_moment(site: Site, undisturbed: Path, accident: str, time_:
     check_same(site.run, undisturbed)
 
 
-@pytest.mark.parametrize("who", ["worker", "worker's evaluator", "master"])
+@pytest.mark.parametrize("who", ["worker", "worker's runner", "master"])
 def test_a_frozen_process(site: Site, undisturbed: Path, who: str) -> None:
     """It is there and gives no sign of life, as on a node that has lost its disk."""
     front = site.start("--ranks", "3", trouble=SLOW)
-    site.wait_for(lambda: site.chunks() > 2)
+    site.wait_for(lambda: site.units() > 2)
     frozen = victim(who, front.pid)
     assert frozen is not None
     os.kill(frozen, signal.SIGSTOP)
     assert front.end(330) == 0, front.said
     said = {
         "worker": "gave no sign of life 20 s after its deadline",
-        "worker's evaluator": "took longer than",
+        "worker's runner": "took longer than",
         "master": "no sign of life for 24",
     }
     assert said[who] in front.said
@@ -134,7 +126,7 @@ def test_trouble_in_random_pairs(
 
 def test_twenty_in_a_row_in_one_run(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
     rng = np.random.default_rng(20)
-    longer = "evolution.generations=8"
+    longer = "steps=8"
     quiet = Site(tmp_path_factory.mktemp("quiet"))
     assert quiet.start(longer).end() == 0
     front = site.start(longer, "--ranks", "3", trouble=SLOW)

@@ -14,8 +14,8 @@ import pytest
 
 from accidents.site import Site, check_same
 from epg.errors import RunError, UserError
-from epg.lock import STALE_SECONDS, Lock
-from epg.machine import boot_id
+from epg.process.machine import boot_id
+from epg.runs.lock import STALE_SECONDS, Lock
 
 SLOW = {"TROUBLE_SECONDS": "0.05"}
 
@@ -34,7 +34,7 @@ def test_of_two_starts_at_once_one_is_refused(site: Site, undisturbed: Path) -> 
 def test_a_start_during_a_supervised_run_is_refused(site: Site, undisturbed: Path) -> None:
     slow = {"TROUBLE_SECONDS": "0.8"}  # longer than a start and two heartbeats
     first = site.start("--ranks", "3", "farm.least_deadline=60", trouble=slow)
-    site.wait_for(lambda: site.chunks() > 0)
+    site.wait_for(lambda: site.units() > 0)
     second = site.start("--ranks", "2")
     assert second.end() == 2 and "is at work here" in second.said
     assert "again in" not in second.said
@@ -45,12 +45,12 @@ def test_a_start_during_a_supervised_run_is_refused(site: Site, undisturbed: Pat
 def test_the_number_of_ranks_changes_at_every_relaunch(site: Site, undisturbed: Path) -> None:
     for ranks in (3, 1, 2):
         killed = site.start(launcher=("mpirun", "-n", str(ranks)), trouble=SLOW)
-        lived = site.generations(), site.chunks()
-        site.wait_for(lambda was=lived: (site.generations(), site.chunks()) > was)  # type: ignore[misc]
+        lived = site.generations(), site.units()
+        site.wait_for(lambda was=lived: (site.generations(), site.units()) > was)  # type: ignore[misc]
         killed.tell(signal.SIGKILL)
         killed.end()
-    more_ranks_than_chunks = site.start("farm.chunk=10", launcher=("mpirun", "-n", "4"))
-    assert more_ranks_than_chunks.end() == 0, more_ranks_than_chunks.said
+    more_ranks_than_units = site.start("farm.chunk=10", launcher=("mpirun", "-n", "4"))
+    assert more_ranks_than_units.end() == 0, more_ranks_than_units.said
     check_same(site.run, undisturbed)
 
 

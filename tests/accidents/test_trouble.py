@@ -1,4 +1,4 @@
-"""Workers that make trouble in chosen chunks: once, and always."""
+"""Workers that make trouble in chosen units: once, and always."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from accidents.site import Site, check_same, rows
-from epg.chunk import Chunk, Failure
 from epg.config import load
-from epg.run import RunDirectory
+from epg.farm.work import Failure, Unit
+from epg.methods.epg import Epg
+from epg.runs.directory import RunDirectory
 from epg.seeds import Purpose
 
 SAID = {
@@ -23,7 +24,7 @@ SAID = {
     "sleep deaf": "took longer than ",
 }
 """What is said of each kind."""
-MANY = ("evolution.pairs=60", "evolution.generations=1")
+MANY = ("method.pairs=60", "steps=1")
 """So many that six are no more than a tenth."""
 
 
@@ -38,13 +39,14 @@ def invalid_from_the_start(
     site: Site, pairs: Sequence[int], more: dict[str, str] | None = None
 ) -> None:
     """A run in which pairs are left out because its journal says that they have failed."""
-    directory = RunDirectory(site.run, load(site.folder / "config.yaml", MANY))
+    config = load(site.folder / "config.yaml", MANY)
+    directory = RunDirectory(site.run, config, Epg.metrics, {"alpha": 0.0})
     with directory.held():
         directory.begin()
         directory.journal.clear()
         for pair in pairs:
-            chunk = Chunk(Purpose.TRAINING, 0, pair, 1)
-            directory.journal.append([Failure(chunk, "declared invalid")] * 3)
+            unit = Unit(Purpose.TRAINING, 0, pair, 1)
+            directory.journal.append([Failure(unit, "declared invalid")] * 3)
     process = site.start(*MANY, trouble=more)
     assert process.end() == 0, process.said
     assert [row["invalid"] for row in rows(site.run)] == [str(len(pairs))]
@@ -64,7 +66,7 @@ def test_once_costs_an_attempt(site: Site, undisturbed: Path) -> None:
     process = site.start("--ranks", "3", trouble=trouble(kinds, TROUBLE_ONCE=str(site.folder)))
     assert process.end() == 0, process.said
     for pair, kind in kinds.items():
-        said = f"pairs {pair} to {pair} failed (1 of 3; tried again): {SAID[kind]}"
+        said = f"members {pair} to {pair} failed (1 of 3; tried again): {SAID[kind]}"
         assert said in process.said
     assert process.said.count("failed") == len(kinds) and "crashed" not in process.said
     check_same(site.run, undisturbed)
@@ -98,13 +100,13 @@ def test_nan_is_worst_and_counted(site: Site, undisturbed: Path) -> None:
 def test_more_than_a_tenth_stops_the_run_and_it_goes_on_once_mended(
     site: Site, undisturbed: Path
 ) -> None:
-    """A chunk of two pairs is a fifth of the generation."""
+    """A unit of two pairs is a fifth of the generation."""
     process = site.start("--ranks", "3", "farm.chunk=2", trouble=trouble({4: "raise"}))
     assert process.end() == 1
-    assert "2 of 10 pairs of generation 1 are invalid, more than a tenth" in process.said
+    assert "2 of 10 members of step 1 are invalid, more than 10%" in process.said
     assert site.state()["state"] == "failed" and "Traceback" not in process.said
     assert "again in" not in process.said
-    assert site.chunks() == 4 + 1  # training and validation
+    assert site.units() == 4 + 1  # training and validation
     process = site.start("--ranks", "3", "farm.chunk=2")
     assert process.end() == 0, process.said
     check_same(site.run, undisturbed)
@@ -122,6 +124,6 @@ def test_a_task_that_always_fails_is_said(site: Site) -> None:
     process = site.start("--ranks", "3", "task=broken:Broken")
     assert process.end() == 1
     assert "no estimate of the run's cost, its trial failed: KeyError: 'mass'" in process.said
-    assert "10 of 10 pairs of generation 1 are invalid" in process.said
+    assert "10 of 10 members of step 1 are invalid" in process.said
     assert "again in" not in process.said and "Traceback" not in process.said
     assert site.state()["state"] == "failed"

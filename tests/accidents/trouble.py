@@ -1,4 +1,4 @@
-"""A task that makes trouble in chosen chunks, so that accidents come from where users' come from.
+"""A task that makes trouble in chosen units, so that accidents come from where users' come from.
 
 It is point-goal until the environment says otherwise. TROUBLE={"4": "raise"} raises an exception in
 the lifetimes of pair 4 of generation 0 of a run with seed 0, whenever they are lived; with
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from epg.seeds import Fate, Purpose, Stream
+from epg.seeds import LifetimeSeed, Purpose, Stream
 from epg.tasks.base import Batch, Mdp
 from epg.tasks.point_goal import PointGoal
 
@@ -67,8 +67,8 @@ class Trouble(PointGoal):
     def _chosen(self, mdp: Mdp) -> str | None:
         """The pair whose MDP it is, if that is one that makes trouble."""
         for pair in chosen():
-            fate = Fate(0, Purpose.TRAINING, 0, int(pair))
-            if dict(mdp) == dict(self.draw(fate.rng(Stream.MDP))):
+            seed = LifetimeSeed(0, Purpose.TRAINING, 0, int(pair))
+            if dict(mdp) == dict(self.draw(seed.rng(Stream.MDP))):
                 return pair
         return None
 

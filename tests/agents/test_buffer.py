@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from probes import Choose, Follow, fates_of
+from probes import Choose, Follow, networks_of, seeds_of
 
-from epg.agents.agents import bear
 from epg.agents.buffer import Buffer, Transitions
-from epg.config import Lifetime
-from epg.lifetime import body_of
+from epg.config import Setup
 from epg.tasks import Task
 
 P = 2
@@ -50,7 +48,7 @@ def test_zeros_in_front_then_the_newest_oldest_first(discrete: bool) -> None:
 @pytest.mark.parametrize("task", [Follow(), Choose()], ids=["continuous", "discrete"])
 def test_what_was_not_lived_is_zero_to_the_loss(task: Task) -> None:
     """Defect 1: zero after normalisation too, and no action 0."""
-    agents = bear(body_of(task, Lifetime(hidden=(8,))), fates_of(range(P)), True)
+    agents = networks_of(task, Setup().change(hidden=(8,)), seeds_of(range(P)))
     experience = agents.remember(agents.buffer(10), numbered(1, 4, task.discrete))
     for rows in (experience.observations, experience.actions, experience.rewards, experience.dones):
         assert (rows[:, :6] == 0).all()

@@ -5,9 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from epg.evolution.shaping import SHAPINGS, centered_rank, pair_difference, pair_rank
+from epg.evolution.shaping import (
+    Shaping,
+    centered_rank,
+    make_shaping,
+    pair_difference,
+    pair_rank,
+)
+from epg.registry import SHAPINGS
+from epg.settings import choose
 
-EVERY = pytest.mark.parametrize("shaping", SHAPINGS.values(), ids=SHAPINGS)
+EVERY = pytest.mark.parametrize(
+    "shaping", [make_shaping(choose("shaping", name)) for name in SHAPINGS], ids=SHAPINGS
+)
 BROKEN = pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 
 
@@ -48,9 +58,9 @@ def test_ties_share_a_rank() -> None:
 @EVERY
 @pytest.mark.parametrize("value", [0.0, 200.0, 0.1, np.nan])
 @pytest.mark.parametrize("pairs", [1, 2, 7])
-def test_where_all_tie_nothing_weighs(shaping, value: float, pairs: int) -> None:  # type: ignore[no-untyped-def]
+def test_where_all_tie_nothing_weighs(shaping: Shaping, value: float, pairs: int) -> None:
     """Defect 5: and a population of one does not divide by 0."""
-    np.testing.assert_array_equal(shaping(np.full((pairs, 2), value)), np.zeros((pairs, 2)))
+    np.testing.assert_array_equal(shaping.weigh(np.full((pairs, 2), value)), np.zeros((pairs, 2)))
 
 
 @BROKEN
@@ -78,6 +88,14 @@ def test_a_pair_of_which_both_broke_says_nothing(broken: float) -> None:
 
 
 @EVERY
-def test_one_pair_is_a_population(shaping) -> None:  # type: ignore[no-untyped-def]
+def test_one_pair_is_a_population(shaping: Shaping) -> None:
     """Defect 5."""
-    np.testing.assert_array_equal(shaping(np.array([[2.0, 1.0]])), [[0.5, -0.5]])
+    np.testing.assert_array_equal(shaping.weigh(np.array([[2.0, 1.0]])), [[0.5, -0.5]])
+
+
+def test_the_names_are_those_of_the_functions() -> None:
+    fitness = np.random.default_rng(0).normal(size=(7, 2))
+    for name, function in (("pair", pair_rank), ("centered_rank", centered_rank)):
+        weighed = make_shaping(choose("shaping", name)).weigh(fitness)
+        np.testing.assert_array_equal(weighed, function(fitness))
+    assert not np.array_equal(pair_rank(fitness), centered_rank(fitness))

@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from epg.chunk import Center, perturb
-from epg.config import Evolution, Schedule
-from epg.evolution.shaping import SHAPINGS
-from epg.evolution.strategy import Noise, Strategy, cosine
+from epg.errors import RunError
+from epg.evolution.noise import Noise, perturb
+from epg.evolution.shaping import centered_rank, make_shaping
+from epg.evolution.strategy import EvolutionSettings, Strategy, cosine
+from epg.registry import OPTIMIZERS, SHAPINGS
+from epg.settings import Schedule, choose
 
-BOTH = pytest.mark.parametrize("optimizer", ["adam", "clipup"])
+BOTH = pytest.mark.parametrize("optimizer", OPTIMIZERS)
 PAIRS, SIZE = 6, 5
 
 
@@ -20,19 +22,23 @@ def start() -> Tensor:
     return torch.linspace(-1, 1, SIZE)
 
 
-def settings(optimizer: str = "adam", **more: object) -> Evolution:
-    return Evolution.model_validate({"optimizer": optimizer, "sigma": 0.1, **more})
+def settings(optimizer: str = "adam", **more: object) -> EvolutionSettings:
+    """With β1, β2 and max_speed where the optimizer has them."""
+    known = type(choose("optimizer", optimizer)).model_fields
+    own = {key: more.pop(key) for key in ("beta1", "beta2", "max_speed") if key in more}
+    chosen = {"name": optimizer} | {key: value for key, value in own.items() if key in known}
+    whole = {"name": "epg", "optimizer": chosen, "sigma": 0.1, **more}
+    return EvolutionSettings.model_validate(whole)
 
 
 def asked(strategy: Strategy, generation: int, pairs: int = PAIRS) -> np.ndarray:
     """Candidates as workers make them, [pairs, 2, size]."""
-    sigma = strategy.settings.sigma.at(generation)
-    center = Center(generation, strategy.phi.numpy(), sigma, 0.0)
-    return np.stack([perturb(center, 0, pair) for pair in range(pairs)])
+    sigma, phi = strategy.settings.sigma.at(generation), strategy.phi.numpy()
+    return np.stack([perturb(phi, sigma, 0, generation, pair) for pair in range(pairs)])
 
 
 def noise(generation: int) -> np.ndarray:
-    return Noise(0, generation, PAIRS, SIZE).of(range(PAIRS))
+    return Noise(0, PAIRS, SIZE).of(generation, range(PAIRS))
 
 
 def shaped(generation: int = 0) -> np.ndarray:
@@ -40,15 +46,16 @@ def shaped(generation: int = 0) -> np.ndarray:
 
 
 @BOTH
-@pytest.mark.parametrize("shaping", SHAPINGS.values(), ids=SHAPINGS)
-def test_fitness_is_maximised(optimizer: str, shaping) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("name", SHAPINGS)
+def test_fitness_is_maximised(optimizer: str, name: str) -> None:
+    shaping = make_shaping(choose("shaping", name))
     goal = np.array([0.5, -0.3, 0.2, 0.0, 1.0])
     rate = Schedule(start=0.05, end=0.005, generations=150)
     strategy = Strategy(settings(optimizer, learning_rate=rate.model_dump()), start())
     for generation in range(150):
         candidates = asked(strategy, generation)
         fitness = -((candidates - goal) ** 2).sum(-1)
-        strategy.step(generation, noise(generation), shaping(fitness))
+        strategy.step(generation, noise(generation), shaping.weigh(fitness))
     assert np.abs(strategy.phi.numpy() - goal).max() < 0.1
 
 
@@ -120,11 +127,14 @@ def test_clipups_speed_may_be_given() -> None:
 
 
 def test_noise_drawn_ahead_is_the_same() -> None:
-    ahead = Noise(0, 3, PAIRS, SIZE)
-    for pairs in (1, 3, 100):
-        ahead.draw_ahead(pairs)
-    assert np.array_equal(ahead.of(range(PAIRS)), noise(3))
-    assert np.array_equal(ahead.of([0, 2]), noise(3)[[0, 2]])
+    ahead = Noise(0, PAIRS, SIZE)
+    for generation in (2, 3):
+        for pairs in (1, 3, 100):
+            ahead.draw_ahead(generation, pairs)
+        assert np.array_equal(ahead.of(generation, range(PAIRS)), noise(generation))
+        assert np.array_equal(ahead.of(generation, [0, 2]), noise(generation)[[0, 2]])
+    ahead.draw_ahead(4, 2)  # not all of it
+    assert np.array_equal(ahead.of(4, range(PAIRS)), noise(4))
     assert not np.array_equal(noise(3), noise(4))
     step = np.float32(0.1) * noise(3)
     candidates = asked(Strategy(settings(), start()), 3)
@@ -137,10 +147,10 @@ def test_without_a_weight_nothing_moves(optimizer: str) -> None:
     """Defect 5: neither momentum nor decay goes on by itself."""
     strategy = Strategy(settings(optimizer, beta1=0.9, weight_decay=0.1), start())
     strategy.step(0, noise(0), shaped())
-    before = {name: tensor.clone() for name, tensor in strategy.tensors().items()}
+    before = {name: tensor.clone() for name, tensor in strategy.state_dict().items()}
     before["gradient"] = torch.zeros_like(strategy.phi)  # there is none in this generation
     strategy.step(1, noise(1), np.zeros((PAIRS, 2)))
-    for name, tensor in strategy.tensors().items():
+    for name, tensor in strategy.state_dict().items():
         assert torch.equal(tensor, before[name]), name
 
 
@@ -152,7 +162,7 @@ def test_ties_within_every_pair_do_not_move_phi(optimizer: str, decay: float) ->
     strategy.step(0, noise(0), shaped())
     before = strategy.phi.clone()
     fitness = np.repeat(np.arange(PAIRS, dtype=np.float64)[:, None], 2, axis=1)
-    strategy.step(1, noise(1), SHAPINGS["centered_rank"](fitness))
+    strategy.step(1, noise(1), centered_rank(fitness))
     assert torch.equal(strategy.phi, before)
 
 
@@ -162,16 +172,16 @@ def test_a_restored_strategy_goes_on_bitwise(optimizer: str) -> None:
     whole = Strategy(config, start())
     for generation in range(3):
         whole.step(generation, noise(generation), shaped(generation))
-    kept = {name: tensor.clone() for name, tensor in whole.tensors().items()}
+    kept = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
     resumed = Strategy(config, torch.zeros(SIZE))
-    resumed.restore(kept)
+    resumed.load_state_dict(kept)
     assert torch.equal(resumed.gradient, whole.gradient)
     for generation in range(3, 6):
         for strategy in (whole, resumed):
             strategy.step(generation, noise(generation), shaped(generation))
-    assert set(whole.tensors()) == set(resumed.tensors())
-    for name, tensor in whole.tensors().items():
-        assert torch.equal(resumed.tensors()[name], tensor), name
+    assert set(whole.state_dict()) == set(resumed.state_dict())
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
     assert not torch.equal(whole.phi, kept["center"])
 
 
@@ -179,3 +189,29 @@ def test_cosine() -> None:
     a, b = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])
     assert cosine(a, b) == pytest.approx(2**-0.5)
     assert np.isnan(cosine(a, torch.zeros(2)))
+
+
+@BOTH
+def test_what_a_step_tells(optimizer: str) -> None:
+    """The norm before it, the cosine of two gradients; None where there is no gradient yet."""
+    line = {"start": 0.1, "end": 0.02, "generations": 4}
+    strategy = Strategy(settings(optimizer, sigma=line, learning_rate=line), start())
+    told = strategy.step(0, noise(0), shaped(0))
+    assert told == {
+        "gradient_cosine": None,
+        "phi_norm": pytest.approx(start().norm().item()),
+        "sigma": 0.1,
+        "learning_rate": 0.1,
+    }
+    first, phi = strategy.gradient, strategy.phi.clone()
+    told = strategy.step(1, noise(1), shaped(1))
+    assert told["gradient_cosine"] == pytest.approx(cosine(first, strategy.gradient))
+    assert told["phi_norm"] == pytest.approx(phi.norm().item())
+    assert told["sigma"] == told["learning_rate"] == pytest.approx(0.08)
+
+
+def test_a_phi_that_is_not_finite_ends_the_run() -> None:
+    strategy = Strategy(settings(learning_rate=3e38), start())
+    strategy.step(0, noise(0), shaped(0))
+    with pytest.raises(RunError, match="φ left the finite in generation 2"):
+        strategy.step(1, noise(0), shaped(0))

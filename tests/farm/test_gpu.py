@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epg.chunk import Center, Chunk, Evaluator, Returns
 from epg.config import load
 from epg.farm.gpu import gpu_of, visible_gpus
-from epg.farm.isolated import IsolatedEvaluator
-from epg.farm.member import Member
+from epg.farm.isolated import IsolatedRunner
+from epg.farm.rank import RankInfo
+from epg.farm.work import Result, Shared, Unit
 from epg.seeds import Purpose
 from epg.tasks.base import Batch, Mdp
 from epg.tasks.point_goal import PointGoal
+from epg.training.runner import TrainingRunner
 
 
 class Seen(PointGoal):
@@ -55,21 +56,21 @@ def test_the_workers_of_a_node_take_its_gpus_in_turn(
     assert [gpu_of(seat, device) for seat in range(4)] == expected
 
 
-def test_the_process_that_raises_chunks_sees_its_own_alone(
+def test_the_process_that_runs_units_sees_its_own_alone(
     monkeypatch: pytest.MonkeyPatch, tiny: Path, tmp_path: Path
 ) -> None:
     """Also the one that takes its place when it was given up."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
     monkeypatch.setitem(sys.modules, "seen_task", sys.modules[__name__])
-    evaluator = Evaluator(load(tiny, ["task=seen_task:Seen"]))
-    isolated = IsolatedEvaluator(evaluator, lambda: None)
+    runner = TrainingRunner(load(tiny, ["task=seen_task:Seen"]))
+    isolated = IsolatedRunner(runner, lambda: None)
     isolated.gpu = "1"
-    phi = evaluator.genome.draw(0, zero_output=False).numpy()
+    phi = {name: tensor.numpy() for name, tensor in runner.method.init().items()}
     try:
         for _ in range(2):
-            isolated.begin(Center(0, phi, 0.1, 0.5), Chunk(Purpose.TRAINING, 0, 0, 1))
-            assert isinstance(isolated.outcome(60), Returns)
+            isolated.begin(Shared(0, phi), Unit(Purpose.TRAINING, 0, 0, 1))
+            assert isinstance(isolated.outcome(60), Result)
             assert (tmp_path / "seen").read_text() == "1"
             (tmp_path / "seen").unlink()
             isolated.give_up("for the test")
@@ -79,5 +80,5 @@ def test_the_process_that_raises_chunks_sees_its_own_alone(
 
 
 def test_the_log_says_who_sits_where(tiny: Path) -> None:
-    assert str(Member.of(load(tiny), 3, "GPU-b")).endswith(", GPU GPU-b")
-    assert ", GPU" not in str(Member.of(load(tiny), 0))
+    assert str(RankInfo.of(load(tiny), 3, "GPU-b")).endswith(", GPU GPU-b")
+    assert ", GPU" not in str(RankInfo.of(load(tiny), 0))

@@ -16,7 +16,7 @@ def came_to_the_same(run: Path, finished: Path, tensors: Run) -> bool:
 def test_two_ranks_come_to_what_one_process_does(
     command: Run, tiny: Path, finished: Path, tmp_path: Path, tensors: Run
 ) -> None:
-    """Three generations, started by `--ranks`, with chunks of one pair instead of two."""
+    """Three generations, started by `--ranks`, with units of one pair instead of two."""
     arguments = ("train", tiny, "--run", "run", "farm.chunk=1", "--ranks", 2)
     said = command("python", "-m", "epg", *arguments, folder=tmp_path)
     assert (said.code, said.err) == (0, "")
@@ -29,7 +29,7 @@ def test_two_ranks_come_to_what_one_process_does(
 def test_four_ranks_come_to_what_one_process_does(
     command: Run, tiny: Path, finished: Path, tmp_path: Path, tensors: Run
 ) -> None:
-    """With chunks of three pairs: the last one is smaller."""
+    """With units of three pairs: the last one is smaller."""
     arguments = ("train", tiny, "--run", "run", "farm.chunk=3")
     said = command("mpirun", "-n", 4, "python", "-m", "epg", *arguments, folder=tmp_path)
     assert (said.code, said.err) == (0, "")

@@ -7,24 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from probes import Choose, Follow, OneStep, fates_of, grow
+from probes import Choose, Follow, OneStep, grow, seeds_of
 
-from epg.agents.agents import Agents, Experience
-from epg.config import Lifetime
+from epg.agents.actor_critic import ActorCritic, Experience
+from epg.config import Setup
 from epg.losses.gae import Gae
 from epg.losses.ppo import Ppo
 from epg.losses.reinforce import Reinforce
 from epg.tasks import Task
 
 M = 12
-SETTINGS = Lifetime(
+SETTINGS = Setup().change(
     updates=2, steps_per_update=M, minibatch=M, buffer=30, hidden=(8,), learning_rate=0.1
 )
 
 
-def lived(task: Task, ends: bool = True) -> tuple[Agents, Experience]:
+def lived(task: Task, ends: bool = True) -> tuple[ActorCritic, Experience]:
     """Two agents that learned, and random rewards and ends; the last step is mid-episode."""
-    agents, experience = grow(task, SETTINGS, Ppo(), fates_of(range(2)))
+    agents, experience = grow(task, SETTINGS, Ppo(), seeds_of(range(2)))
     rng = np.random.default_rng(0)
     terminated = torch.from_numpy(rng.random((2, M)) < 0.25 * ends)
     truncated = torch.from_numpy(rng.random((2, M)) < 0.25 * ends) & ~terminated
@@ -36,7 +36,7 @@ def lived(task: Task, ends: bool = True) -> tuple[Agents, Experience]:
 
 
 def slow_advantages(
-    agents: Agents, experience: Experience, discount: float, smoothing: float
+    agents: ActorCritic, experience: Experience, discount: float, smoothing: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Advantages and value targets, step by step, each as a sum over what comes after it."""
     new = experience.new
@@ -125,7 +125,7 @@ def test_reinforce_is_its_formula_too(task: Task) -> None:
 
 def test_equal_advantages_stay_finite() -> None:
     """Defect 9: their standard deviation is 0."""
-    agents, experience = grow(OneStep(), SETTINGS, Ppo(), fates_of(range(2)))
+    agents, experience = grow(OneStep(), SETTINGS, Ppo(), seeds_of(range(2)))
     rows = torch.arange(M).repeat(2, 1)
     outputs = agents.outputs(experience.observations[:, -M:])
     gae = Gae(0.99, 0.95)

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from epg.agents.agents import Agents, Body, Experience
+from epg.agents.actor_critic import Experience
 from epg.agents.buffer import Transitions
-from epg.lifetime import InnerAdam
-from epg.losses.mixture import Mixture
-from epg.losses.ppo import Ppo
-from epg.losses.temporal_conv import REFERENCE_INPUTS, Architecture, TemporalConvLoss
+from epg.agents.released import ReleasedActorCritic, ReleasedAdam
+from epg.agents.spec import AgentSpec
+from epg.losses.released import ReleasedPpo, ReleasedTemporalConv
+from epg.losses.temporal_conv import TemporalConvLoss
+from epg.losses.weighted_sum import WeightedSum
+from epg.settings import Named
 
 VECTORS = Path(__file__).parent.parent / "epg_vectors"
 NAMES = sorted(path.stem for path in VECTORS.glob("*.npz"))
@@ -64,31 +66,30 @@ def data(request: pytest.FixtureRequest) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def loss_of(data: dict[str, np.ndarray], body: Body) -> TemporalConvLoss:
-    architecture = Architecture(body, REFERENCE_INPUTS)
+def loss_of(data: dict[str, np.ndarray], spec: AgentSpec) -> TemporalConvLoss:
+    named = Named(name="temporal_conv")
+    layout = ReleasedTemporalConv(named, spec, int(data["buffer_size"]))
     theirs = {LAYERS[key[6:-2]] + "." + {"W": "weight", "b": "bias"}[key[-1]]: array
               for key, array in data.items() if key.startswith("theta/")}  # fmt: skip
-    assert {name: array.shape for name, array in theirs.items()} == architecture.shapes
-    phi = torch.from_numpy(np.concatenate([theirs[n].ravel() for n in architecture.shapes]))
-    return TemporalConvLoss(
-        architecture, phi.repeat(P, 1), history=int(data["buffer_size"]), reference=True
-    )
+    assert {name: array.shape for name, array in theirs.items()} == layout.shapes
+    params = {n: torch.from_numpy(a).repeat(P, *[1] * a.ndim) for n, a in theirs.items()}
+    return TemporalConvLoss(layout, params)
 
 
 def test_every_array_is_reproduced(data: dict[str, np.ndarray]) -> None:
-    body = Body(int(data["obs_dim"]), int(data["act_dim"]), discrete=False)
-    learned, alpha = loss_of(data, body), float(data["ppo_factor"])
+    spec = AgentSpec(int(data["obs_dim"]), int(data["act_dim"]), discrete=False)
+    learned, alpha = loss_of(data, spec), float(data["ppo_factor"])
     before, after = group(data, "before/"), group(data, "after/")
     parameters = {
         name: torch.from_numpy(before.get(name, np.zeros(shape, np.float32)).copy()).repeat(
             P, *[1] * len(shape)
         )
-        for name, shape in body.shapes().items()
+        for name, shape in spec.shapes().items()
     }
-    agents = Agents(body, parameters, train_memory=bool(data["use_memory"]), reference=True)
-    adam = InnerAdam(agents, float(data["inner_lr"]), reference=True)
-    ppo = Ppo(reference=True)
-    mixture = Mixture([(1 - alpha, learned), (alpha, ppo)])
+    agents = ReleasedActorCritic(spec, parameters, train_memory=bool(data["use_memory"]))
+    adam = ReleasedAdam(agents, float(data["inner_lr"]))
+    ppo = ReleasedPpo()
+    weighted = WeightedSum([(1 - alpha, learned), (alpha, ppo)])
     buffer = agents.buffer(int(data["buffer_size"]))
     size, step, start = int(data["minibatch"]), int(data["update_every"]), int(data["filled"])
     lived = slices(data, start, 0)
@@ -105,7 +106,7 @@ def test_every_array_is_reproduced(data: dict[str, np.ndarray]) -> None:
         trajectory = trajectory_of(experience)
         close(trajectory, data[which], which)
         reader = learned.reader(trajectory, step)
-        objective = mixture.objective(agents, experience)
+        objective = weighted.objective(agents, experience)
         learned_alone = learned.objective(agents, experience)
         ppo_alone = ppo.objective(agents, experience)
         for rows in torch.from_numpy(data["permutations"][update]).split(size):

@@ -19,10 +19,11 @@ REQUEUE_SECONDS = 3
 """A job that starts anew before SLURM has buried its last start fails at once."""
 CONFIG = """\
 task: trouble:Trouble
-lifetime:
-  {updates: 2, steps_per_update: 32, buffer: 64, minibatch: 16, hidden: [8], memory: 4,
-   final_episodes: 1}
-evolution: {generations: 3, pairs: 10}
+steps: 3
+method: {name: epg, pairs: 10}
+agent: {hidden: [8], memory: 4}
+lifetime: {updates: 2, steps_per_update: 32, final_episodes: 1}
+learner: {buffer: 64, minibatch: 16}
 validation: {every: 2, lifetimes: 4}
 farm: {chunk: 1, least_deadline: 10.0}
 """
@@ -111,7 +112,7 @@ class Login:
             return {}
         return state
 
-    def chunks(self) -> int:
+    def units(self) -> int:
         """Lines of the journal but its header."""
         journal = self.run / "journal.jsonl"
         return max(0, journal.read_bytes().count(b"\n") - 1) if journal.exists() else 0

@@ -42,7 +42,7 @@ def check_same(run: Path, twin: Path) -> None:
 def test_from_submission_to_the_loss(login: Login, twin: Path) -> None:
     said = login.epg("submit", "config.yaml", "--run", "runs/one", "--tasks", "3", "--name", "hop")
     assert said.returncode == 0, said
-    assert "2 workers and a master; a generation has 10 chunks, 5 for each worker" in said.stdout
+    assert "2 workers and a master; a generation has 10 units, 5 for each worker" in said.stdout
     assert re.search(r"a generation takes about \d+ s", said.stdout)
     job = login.note(re.search(r"job (\d+) is queued", said.stdout)[1])  # type: ignore[index]
     login.wait_for_end(job)
@@ -74,7 +74,7 @@ def test_the_time_limit_comes_first(login: Login, twin: Path) -> None:
 
 def test_no_more_requeues_than_allowed(login: Login, twin: Path) -> None:
     job = login.submit("--max-requeues", "0", **SLOW)
-    login.wait_for(lambda: login.chunks() > 2, job)
+    login.wait_for(lambda: login.units() > 2, job)
     login.type("scancel", "--signal=USR1", "--batch", job)
     login.wait_for_end(job, "FAILED")
     assert login.read_state()["state"] == "saved"
@@ -85,7 +85,7 @@ def test_no_more_requeues_than_allowed(login: Login, twin: Path) -> None:
 
 def test_a_higher_partition_preempts_it(login: Login, twin: Path) -> None:
     job = login.submit(**SLOW)
-    login.wait_for(lambda: login.chunks() > 2, job)
+    login.wait_for(lambda: login.units() > 2, job)
     other = login.type(
         "sbatch", "--parsable", "--partition=high", "--exclusive", "--wrap=sleep 3",
         "--output=/dev/null",
@@ -99,7 +99,7 @@ def test_a_higher_partition_preempts_it(login: Login, twin: Path) -> None:
 
 def test_scancel_and_a_later_submission(login: Login, twin: Path) -> None:
     job = login.submit(**SLOW)
-    login.wait_for(lambda: login.chunks() > 2, job)
+    login.wait_for(lambda: login.units() > 2, job)
     row = login.status()
     assert (row["state"], row["job"], row["queued"]) == ("running", job, "RUNNING")
     assert row["silent_seconds"] < 30 and row["generations"] == 3
@@ -114,7 +114,7 @@ def test_scancel_and_a_later_submission(login: Login, twin: Path) -> None:
 def test_a_kill_within_the_job(login: Login, twin: Path) -> None:
     """The supervisor starts the ranks again, in the same job."""
     job = login.submit(**SLOW)
-    login.wait_for(lambda: login.chunks() > 2, job)
+    login.wait_for(lambda: login.units() > 2, job)
     os.kill(login.master(), signal.SIGKILL)
     login.wait_for_end(job)
     assert "again in" in login.said()
@@ -137,7 +137,7 @@ def test_an_array_of_seeds(login: Login, twin: Path) -> None:
     found = [str(path) for path in sorted(login.run.glob("seed-*/best.safetensors"))]
     judged = login.epg(
         "evaluate", *(os.path.relpath(path, login.folder) for path in found),
-        "--task", "trouble:Trouble", "--lifetimes", "4", "--baselines", "random",
+        "--task", "trouble:Trouble", "--lifetimes", "4", "--methods", "random",
     )  # fmt: skip
     assert judged.returncode == 0, judged
     assert all(f"seed-{seed}" in judged.stdout for seed in range(3)), judged.stdout
@@ -145,7 +145,7 @@ def test_an_array_of_seeds(login: Login, twin: Path) -> None:
 
 def test_srun_starts_the_ranks(login: Login, twin: Path) -> None:
     job = login.submit("--launcher", "srun --mpi=pmi2", **SLOW)
-    login.wait_for(lambda: login.chunks() > 2, job)
+    login.wait_for(lambda: login.units() > 2, job)
     login.type("scancel", "--signal=USR1", "--batch", job)
     login.see_through(job)
     check_same(login.run, twin)

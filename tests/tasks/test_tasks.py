@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from epg import tasks
-from epg.chunk import draw_mdp
 from epg.errors import UserError
-from epg.seeds import Fate, Purpose
-from epg.tasks import Mixture, Step, Task
+from epg.seeds import LifetimeSeed, Purpose
+from epg.tasks import Step, Task
+from epg.tasks.base import draw_mdp
+from epg.tasks.mixture import TaskMixture
 
 STEPS = 250
 HORIZON = 200
@@ -32,7 +33,7 @@ def task(request: pytest.FixtureRequest) -> Task:
 
 
 def shortened(task: Task, horizon: int) -> Task:
-    parts = [part.task for part in task.parts] if isinstance(task, Mixture) else []
+    parts = [part.task for part in task.parts] if isinstance(task, TaskMixture) else []
     for one in (task, *parts):
         one.horizon = min(one.horizon, horizon)
     return task
@@ -89,14 +90,14 @@ def test_draws_cover_their_ranges_and_repeat(task: Task) -> None:
 @pytest.mark.parametrize(
     "name", [n for n in tasks.names() if any(not v.choices for v in tasks.make(n).varied)]
 )
-def test_no_two_fates_share_an_mdp_but_the_two_of_a_pair(name: str) -> None:
+def test_no_two_seeds_share_an_mdp_but_the_two_of_a_pair(name: str) -> None:
     """Training, validation, evaluation, tuning: 1,000 draws of each, none of them twice."""
     task = tasks.make(name)
     purposes = (Purpose.TRAINING, Purpose.VALIDATION, Purpose.EVALUATION, Purpose.TUNING)
-    fates = [Fate(0, p, g, i) for p in purposes for g in range(2) for i in range(500)]
-    mdps = [draw_mdp(task, fate) for fate in fates]
-    assert len({repr(mdp) for mdp in mdps}) == len(fates)
-    assert mdps == [draw_mdp(task, fate) for fate in fates]  # the other half of each pair
+    seeds = [LifetimeSeed(0, p, g, i) for p in purposes for g in range(2) for i in range(500)]
+    mdps = [draw_mdp(task, seed) for seed in seeds]
+    assert len({repr(mdp) for mdp in mdps}) == len(seeds)
+    assert mdps == [draw_mdp(task, seed) for seed in seeds]  # the other half of each pair
 
 
 def test_an_episode_restarts_where_it_ends(task: Task) -> None:

@@ -1,0 +1,106 @@
+"""Agents that go down a loss: the inner loop's update, for any loss.
+
+Shape letters: P lifetimes, M new rows, B minibatch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveFloat
+from torch import Tensor
+
+from epg.agents.actor_critic import ActorCritic, Experience
+from epg.agents.adam import FusedAdam
+from epg.agents.base import Agents, Metrics, Policy
+from epg.agents.buffer import Transitions
+from epg.agents.loss import Loss
+from epg.agents.sampling import JudgedPolicy, LearningPolicy, NoiseAhead
+from epg.seeds import LifetimeSeeds, Stream
+from epg.settings import Count, Fraction, Settings
+
+
+class LearnerSettings(Settings):
+    """How agents go down their loss."""
+
+    learning_rate: PositiveFloat = Field(1e-3, le=1e30, description="the agent's Adam")
+    buffer: Count = Field(512, description="N, newest transitions that the loss sees")
+    minibatch: Count = Field(32, description="B, steps in a minibatch; divides M")
+    passes: Count = Field(1, description="passes over the newest M steps in an update")
+    discount: Fraction = Field(0.99, description="γ of hand-made losses")
+    gae_lambda: Fraction = Field(0.95, description="λ of their advantages")
+
+
+class PolicyGradientAgents(Agents):
+    """Actor-critics, each of which goes down its loss by minibatches of the newest M steps."""
+
+    def __init__(
+        self,
+        networks: ActorCritic,
+        seeds: LifetimeSeeds,
+        settings: LearnerSettings,
+        loss: Loss | None,
+        adam: type[FusedAdam] = FusedAdam,
+    ) -> None:
+        """loss: batched over P; None for agents whose statistics alone learn."""
+        self.networks = networks
+        self.loss = loss
+        self._seeds = seeds
+        self._settings = settings
+        self._adam = adam(networks, settings.learning_rate)
+        self._buffer = networks.buffer(settings.buffer)
+        self._noise = NoiseAhead(networks, seeds)
+
+    def policy(self, episodes: int | None = None) -> Policy:
+        if episodes is None:
+            return LearningPolicy(self.networks, self._noise)
+        return JudgedPolicy(self.networks, self._seeds, episodes)
+
+    def learn(self, new: Transitions) -> Metrics:
+        """Minibatch steps down the loss; kl: KL(old‖new) on the newest M steps, entropy in nats."""
+        experience = self.networks.remember(self._buffer, new)
+        if self.loss is not None:
+            minibatches = draw_minibatches(self._seeds, self._settings, new.rewards.shape[1])
+            descend(self.networks, self._adam, self.loss, experience, minibatches)
+        return self._measure(experience)
+
+    @property
+    def failed(self) -> Tensor:
+        broken = self._adam.broken.clone()
+        for parameter in self.networks.trained():
+            broken |= ~torch.isfinite(parameter.detach()).flatten(1).all(1)
+        return broken
+
+    @torch.no_grad()
+    def _measure(self, experience: Experience) -> Metrics:
+        count = experience.new.rewards.shape[1]
+        outputs = self.networks.outputs(experience.observations[:, -count:])
+        distribution = self.networks.distribution
+        return {
+            "kl": distribution.kl(experience.old_outputs, outputs).mean(1),
+            "entropy": distribution.entropy(outputs).mean(1),
+        }
+
+
+def draw_minibatches(seeds: LifetimeSeeds, settings: LearnerSettings, count: int) -> list[Tensor]:
+    """The minibatches of an update: rows [P, B] of the newest M, shuffled anew for each pass."""
+
+    def shuffle(rng: np.random.Generator) -> np.ndarray:
+        return np.concatenate([rng.permutation(count) for _ in range(settings.passes)])
+
+    return list(seeds.draw(Stream.MINIBATCH, shuffle).split(settings.minibatch, dim=1))
+
+
+def descend(
+    networks: ActorCritic,
+    adam: FusedAdam,
+    loss: Loss,
+    experience: Experience,
+    minibatches: list[Tensor],
+) -> None:
+    """One update: minibatch steps down the loss."""
+    objective = loss.objective(networks, experience)
+    seen = max(loss.history, experience.new.rewards.shape[1])
+    observations = experience.observations[:, -seen:]
+    for rows in minibatches:
+        adam.descend(objective(networks.outputs(observations), rows))

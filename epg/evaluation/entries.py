@@ -1,0 +1,97 @@
+"""All ways of learning of an evaluation, on all of its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from epg import tasks
+from epg.config import Config, Setup
+from epg.errors import UserError
+from epg.evaluation.entry import Entry, entry_of
+from epg.evaluation.protocol import UNTRAINED, Protocol, SavedFiles
+from epg.methods.base import Params, make_algorithm, settings_of
+from epg.methods.saved import Saved
+from epg.tasks.base import Task
+
+
+def entries_of(protocol: Protocol, files: SavedFiles) -> Iterator[Entry]:
+    """All of them, task by task; of what was learned that which fits."""
+    setup = files.setup.change(**protocol.changes())
+    for spec in protocol.tasks:
+        task = tasks.make(spec)
+        fitting = [
+            (name, saved)
+            for name, saved in zip(files.names, files.saved, strict=True)
+            if not saved.misfit(task)
+        ]
+        for name, saved in fitting:
+            yield _of_saved(name, saved, saved.params, task, protocol)
+        for method in protocol.methods:
+            if method == UNTRAINED:
+                for name, saved in fitting:
+                    called = UNTRAINED if len(files.names) == 1 else f"{UNTRAINED} {name}"
+                    yield _of_saved(called, saved, _first_params(name, saved), task, protocol)
+                continue
+            algorithm, mine, remark = make_algorithm(method), setup, ""
+            if algorithm.tuned_as is not None:
+                settings = protocol.tuned[task.name][method]
+                mine = setup.change(**settings.model_dump(exclude={"exact"}))
+                remark = "" if settings.exact else "; not tuned for this task and budget: epg tune"
+            yield entry_of(method, algorithm, task, mine, remark)
+
+
+def changed(saved: Saved, protocol: Protocol) -> Config:
+    """The configuration of what was learned, as the protocol changes it. Raises `UserError`."""
+    changes = protocol.changes()
+    if protocol.learning_rate is not None:
+        changes["learning_rate"] = protocol.learning_rate
+    config = saved.config.with_setup(saved.config.setup.change(**changes))
+    if protocol.alpha is None:
+        return config
+    if "alpha" not in type(config.method).model_fields:
+        raise UserError(f"--alpha: the method {config.method.name} has no α")
+    data = config.model_dump()
+    data["method"]["alpha"] = protocol.alpha
+    return Config.model_validate(data)
+
+
+def _of_saved(name: str, saved: Saved, params: Params, task: Task, protocol: Protocol) -> Entry:
+    config = changed(saved, protocol)
+    fitted = saved.fit(task)
+    method = saved.method(task, config)
+    about = [f"{key} {value:g}" for key, value in method.about().items()]
+    about.append(settings_of(config.setup))
+    about += _differences(saved.config.setup, config.setup)
+    if fitted is not task:
+        about.append(
+            f"padded to {fitted.observation_size} observations, {fitted.action_size} actions"
+        )
+    return Entry(
+        task=fitted,
+        method=name,
+        about=", ".join(about),
+        setup=config.setup,
+        agents=lambda seeds: method.agents(params, seeds),
+    )
+
+
+def _differences(trained: Setup, now: Setup) -> Iterator[str]:
+    for group, was in trained:
+        for key, value in was:
+            other = getattr(getattr(now, group), key)
+            if other != value:
+                yield f"{key} {_show(other)} (trained with {_show(value)})"
+
+
+def _show(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _first_params(name: str, saved: Saved) -> Params:
+    """What its training began with."""
+    if saved.config.start_from is not None:
+        raise UserError(
+            f"{name}: its evolution began with a saved loss ({saved.config.start_from}); evaluate "
+            f"that one beside it, without the method {UNTRAINED}"
+        )
+    return saved.method().init()

@@ -1,0 +1,251 @@
+"""`epg evaluate`: ways of learning, learned or hand-made, side by side on held-out MDPs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from epg import tasks
+from epg.errors import INTERRUPTIONS, RunError, UserError
+from epg.evaluation import transfer
+from epg.evaluation.entries import entries_of
+from epg.evaluation.entry import Entry, EntryResult, EntryRunner
+from epg.evaluation.plot import plot_curves
+from epg.evaluation.protocol import Protocol, SavedFiles, plan
+from epg.evaluation.scores import (
+    Families,
+    Row,
+    TaskScores,
+    csv_of,
+    normalised,
+    rows_of,
+    scores_of,
+    table_of,
+)
+from epg.farm import Farm
+from epg.farm.run import run_on_ranks
+from epg.farm.worker import failing_together
+from epg.process.log import open_log
+from epg.runs.files import remove_unfinished, write_durably
+from epg.runs.journal import Journal
+from epg.runs.lock import Lock
+from epg.seeds import Purpose
+from epg.settings import parse_yaml
+from epg.upgrade import upgrade_protocol
+
+PROTOCOL, JOURNAL = "protocol.yaml", "journal.jsonl"
+OVER = (
+    "Intervals: 95 %, stratified bootstrap. Over lifetimes they speak of these losses; rows over "
+    "evolution seeds,\neach seed one number, of the method that evolved them. A tie counts half in "
+    "P(> ppo)."
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All methods on all tasks."""
+
+    protocol: Protocol
+    tasks: tuple[TaskScores, ...]
+    files: SavedFiles
+    out: Path
+
+    @property
+    def trained_on(self) -> dict[str, str]:
+        """By loss, and by family of losses."""
+        found = {
+            name: " + ".join(saved.tasks)
+            for name, saved in zip(self.files.names, self.files.saved, strict=True)
+        }
+        return found | {
+            family: found[members[0]] for family, members in self.files.families().items()
+        }
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of all lifetimes, final episodes included."""
+        return sum(score.result.steps for task in self.tasks for score in task.scores)
+
+    @property
+    def core_hours(self) -> float:
+        return sum(s.result.seconds for task in self.tasks for s in task.scores) / 3600
+
+    @cached_property
+    def overall(self) -> list[Row]:
+        """Over all tasks, normalised: random 0, PPO 1; empty where that cannot be."""
+        samples = normalised(self.tasks) if len(self.tasks) > 1 else {}
+        return rows_of(samples, self.tasks[0].families) if samples else []
+
+    def table(self, published: bool = False) -> str:
+        """For people; `published`: MetaGenRL's table 1 beside ours."""
+        parts = [task.table() for task in self.tasks]
+        if len(self.tasks) > 1:
+            parts.append("\n".join(self._overall_lines()))
+        if len(self.tasks) > 1 or published:
+            parts.append("\n".join(transfer.table(self.tasks, self.trained_on, published)))
+        return "\n\n".join([*parts, f"{OVER}\nwritten to {self.out}"])
+
+    def _overall_lines(self) -> list[str]:
+        if not self.overall:
+            return [
+                "no scores over all tasks: they need the methods random and ppo, and a ppo "
+                "above random on every task"
+            ]
+        head = "all tasks, each on its own scale: random 0, ppo 1"
+        if not all(found["ppo"].exact for found in self.protocol.tuned.values()):
+            head += " (which is not tuned for all of them)"
+        return [head, *table_of(self.overall)]
+
+    def pictures(self) -> dict[str, bytes]:
+        """Learning curves on each task, as PNGs by file name; a method has one colour in all."""
+        methods = dict.fromkeys(s.entry.method for task in self.tasks for s in task.scores)
+        colors = {name: f"C{i}" for i, name in enumerate(methods)}
+        found = {}
+        for task in self.tasks:
+            curves, shown = {}, {}
+            for score in task.scores:
+                failed = f" ({score.failures} failed)" if score.failures else ""
+                label = score.entry.method + failed
+                curves[label] = score.result.episode_returns
+                shown[label] = colors[score.entry.method]
+            steps = task.scores[0].entry.setup.lifetime.steps_per_update
+            found[tasks.file_name(task.task)] = plot_curves(task.task, curves, steps, shown)
+        return found
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "protocol": self.protocol.model_dump(mode="json"),
+            "tasks": [task.plain() for task in self.tasks],
+            "overall": [row.plain() for row in self.overall],
+            "trained_on": self.trained_on,
+        }
+
+
+@failing_together()
+def evaluate(
+    losses: str | Path | Sequence[str | Path] = (),
+    task: str | dict[str, Any] | list[str | dict[str, Any]] = "",
+    *,
+    methods: Sequence[str] = ("ppo", "random"),
+    lifetimes: int = 32,
+    out: str | Path = "evaluation",
+    trust: bool = False,
+    **asked: Any,
+) -> Evaluation | None:
+    """Every saved file and method on every task. The same call again goes on where it stopped.
+
+    In one process, or, where mpirun or srun started several, as their master or worker; None on
+    workers. Into `out`: evaluation.json, returns.csv and a picture a task.
+    losses: saved files, one or none, made for these tasks or, with zeros for padding, for larger
+    ones; task: one or a list, each by itself; methods: as `epg methods` lists them, or untrained;
+    trust: as of `epg.load`; asked: updates, U, as in the first file's training if None; hidden,
+    activation: of the agents, learning_rate: of those that learn by a file, alpha: weight of PPO
+    beside it, all as in its training if None; seed: of the held-out MDPs and all else, 0. Every way
+    of learning has the same MDPs, chance and environment steps. Raises `UserError` for what a user
+    can mend.
+    """
+    paths = [losses] if isinstance(losses, str | Path) else list(losses)
+    files = SavedFiles(paths, trust)
+    protocol = plan(
+        files, tasks.parts_of(task) if task else (), methods=methods, lifetimes=lifetimes, **asked
+    )
+    return carry_out(protocol, files, Path(out))
+
+
+def carry_out(protocol: Protocol, files: SavedFiles, out: Path) -> Evaluation | None:
+    """An evaluation that was planned, or what is missing of it; None on workers."""
+    refuse_others(out, protocol)
+    entries = list(entries_of(protocol, files))
+    runner = EntryRunner(protocol, entries, protocol.seed, Purpose.EVALUATION)
+    results: list[Evaluation] = []
+
+    def main(farm: Farm) -> None:
+        results.append(_master(farm, out, runner, protocol, files))
+
+    run_on_ranks(runner, out / "log", main)
+    return results[0] if results else None
+
+
+def refuse_others(out: Path, protocol: Protocol) -> None:
+    """Raise `UserError` if a folder holds something else than this evaluation."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: a file, expected a folder or none")
+    files = [file for file in out.iterdir() if file.name != "lock"] if out.exists() else []
+    if not any(not file.name.startswith(".") for file in files):
+        return
+    if not (out / PROTOCOL).exists():
+        raise UserError(f"{out}: holds other files and no {PROTOCOL}; name a new --out")
+    theirs, ours = (p.model_dump(mode="json") for p in (read_protocol(out), protocol))
+    for name, here in ours.items():
+        if theirs[name] != here:
+            raise UserError(
+                f"{out}: holds another evaluation ({name}: there {theirs[name]}, here {here}); "
+                "name a new --out"
+            )
+
+
+def read_protocol(out: Path) -> Protocol:
+    """What is evaluated in a folder."""
+    path = out / PROTOCOL
+    try:
+        data = upgrade_protocol(parse_yaml(path.read_text()))
+        return Protocol.model_validate_json(json.dumps(data))
+    except (TypeError, ValueError, OSError, UserError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: cannot be read ({reason})") from None
+
+
+def _master(
+    farm: Farm, out: Path, runner: EntryRunner, protocol: Protocol, files: SavedFiles
+) -> Evaluation:
+    """The master's part."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with Lock(out / "lock") as lock:
+            refuse_others(out, protocol)  # who came first may have made it theirs
+            remove_unfinished(out)
+            journal = Journal(out / JOURNAL, protocol.hash(), {}, _former_hash(out))
+            journal.read(0)  # which now belongs to the protocol as it is written today
+            write_durably(out / PROTOCOL, protocol.yaml().encode())
+            open_log(out / "log", 0)
+            results = runner.collect(farm, protocol.lifetimes, journal, lock)
+            lived = list(zip(runner.entries, results, strict=True))
+            result = Evaluation(protocol, _by_task(lived, files.families()), files, out)
+            _write(result)
+            return result
+    except INTERRUPTIONS:
+        print(f"{out}: what is finished is saved; the same command goes on", flush=True)
+        raise
+    except OSError as error:
+        if not error.filename:
+            raise
+        raise RunError(f"{error.filename}: {error.strerror}") from None
+
+
+def _former_hash(out: Path) -> str | None:
+    """The hash of the protocol that stands in a folder, by the text that it has there."""
+    path = out / PROTOCOL
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else None
+
+
+def _by_task(
+    lived: Sequence[tuple[Entry, EntryResult]], families: Families
+) -> tuple[TaskScores, ...]:
+    return tuple(
+        TaskScores(name, scores_of([pair for pair in lived if pair[0].task.name == name]), families)
+        for name in dict.fromkeys(entry.task.name for entry, _ in lived)
+    )
+
+
+def _write(result: Evaluation) -> None:
+    text = json.dumps(result.plain(), indent=1, ensure_ascii=False) + "\n"
+    write_durably(result.out / "evaluation.json", text.encode())
+    write_durably(result.out / "returns.csv", csv_of(result.tasks).encode())
+    for name, image in result.pictures().items():
+        write_durably(result.out / f"{name}.png", image)

@@ -1,0 +1,134 @@
+"""What is known of tuned baselines, by task, method and budget: settings and returns.
+
+`epg tune` finds them out. Those in `tuned.yaml` came with the package; a user's own are kept in
+the cache, and count first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from epg.config import Config, Setup
+from epg.errors import UserError
+from epg.runs.files import write_durably
+from epg.runs.lock import Lock
+from epg.settings import parse_yaml
+from epg.tasks import label
+
+SHIPPED = Path(str(resources.files("epg.evaluation") / "tuned.yaml"))
+TUNED = ("learning_rate", "minibatch", "passes")
+"""The settings that are searched."""
+ABOUT = ("updates", "steps_per_update", "hidden", "activation")
+"""The settings that an entry says it is about, besides the method: budget and agents."""
+
+
+def cache() -> Path:
+    """The folder for what can be found out again: EPG_CACHE, or epg in the user's cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(os.environ.get("EPG_CACHE") or Path(home) / "epg")
+
+
+def kept() -> Path:
+    """The user's own file."""
+    return cache() / "tuned.yaml"
+
+
+def keep(task: str, entry: dict[str, Any], path: Path) -> None:
+    """Add what was found out to a file, in place of what it said of the same before."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with Lock(path.with_name(f"{path.name}.lock")):  # two tunings may end together
+            known = _read(path)
+            known[task] = [e for e in known.get(task, []) if _about(e) != _about(entry)] + [entry]
+            write_durably(path, yaml.safe_dump(known, sort_keys=False).encode())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; found for {task}: {entry}") from None
+
+
+def tuned(method: str, task: str, setup: Setup) -> tuple[Setup, bool]:
+    """A method's settings for a task and budget, and whether they were tuned for just that.
+
+    Falls back to those of the nearest budget, then to the setup's own.
+    """
+    wanted, life = about(method, setup), setup.lifetime
+    entries = [e for e in _known(task) if e["method"] == method]
+
+    def distance(entry: dict[str, Any]) -> tuple[bool, float]:
+        steps = entry["updates"] * entry["steps_per_update"]
+        return _about(entry) != wanted, abs(float(np.log(steps / life.steps)))
+
+    for entry in sorted(entries, key=distance):
+        if life.steps_per_update % entry["minibatch"] == 0:
+            return setup.change(**{name: entry[name] for name in TUNED}), _about(entry) == wanted
+    return setup, False
+
+
+def with_scales(config: Config) -> Config:
+    """The same run; in a mixture every task says which returns are its fitness 0 and 1.
+
+    Raises `UserError` for a task that does not say so and of which it is not known.
+    """
+    if not isinstance(config.task, list):
+        return config
+    parts = [_scaled(part, config.setup) for part in config.task]
+    return config.model_copy(update={"task": parts})
+
+
+def _scaled(part: str | dict[str, Any], setup: Setup) -> dict[str, Any]:
+    whole = {"name": part} if isinstance(part, str) else part
+    life = setup.lifetime
+    if "scale" in whole:
+        return whole
+    for entry in _known(label(part)):
+        if _about(entry) == about("ppo", setup):
+            if entry["final_return"] <= entry["random_return"]:
+                raise UserError(
+                    f"task {label(part)}: in {life.updates} updates every {life.steps_per_update} "
+                    f"steps tuned PPO comes to {entry['final_return']}, a random policy to "
+                    f"{entry['random_return']}: raise lifetime.updates, or give it a `scale`"
+                )
+            return whole | {"scale": [entry["random_return"], entry["final_return"]]}
+    raise UserError(
+        f"task {label(part)}: in a mixture it needs `scale: [return of a random policy, of tuned "
+        f"PPO]`, which is not known for {life.updates} updates every {life.steps_per_update} "
+        "steps; `epg tune CONFIG` measures it"
+    )
+
+
+def about(method: str, setup: Setup) -> dict[str, Any]:
+    """What an entry speaks of, as it says so."""
+    values = {name: setup.get(name) for name in ABOUT}
+    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+    return {"method": method} | plain
+
+
+def _about(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: entry[name] for name in ("method", *ABOUT)}
+
+
+def _known(task: str) -> Iterator[dict[str, Any]]:
+    """The user's own first."""
+    for path in (kept(), SHIPPED):
+        yield from _read(path).get(task, [])
+
+
+def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
+    if not path.exists():
+        return {}
+    try:
+        known = parse_yaml(path.read_text()) or {}
+        for entries in known.values():
+            for entry in entries:
+                _about(entry), [entry[name] for name in (*TUNED, "final_return")]
+    except (OSError, UnicodeDecodeError, UserError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: no file of `epg tune`, or a damaged one ({error!r})") from None
+    return dict(known)

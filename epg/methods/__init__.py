@@ -1,0 +1,1 @@
+"""Ways of learning, each a file that reads like its paper."""

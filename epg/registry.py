@@ -1,0 +1,106 @@
+"""What a configuration can name, and how a name becomes a class.
+
+A name is one of the tables below, or `module:Class` for a class of the user's own. Nothing is
+imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from epg.errors import UserError
+
+METHODS = {
+    "epg": "epg.methods.epg:Epg",
+    "ppo": "epg.methods.ppo:PpoMethod",
+    "dpo": "epg.methods.dpo:DpoMethod",
+    "reinforce": "epg.methods.reinforce:ReinforceMethod",
+    "random": "epg.methods.never:Never",
+    "sb3-ppo": "epg.methods.sb3:Sb3Ppo",
+    "sb3-td3": "epg.methods.sb3:Sb3Td3",
+    "sb3-sac": "epg.methods.sb3:Sb3Sac",
+}
+LOSSES = {"temporal_conv": "epg.losses.temporal_conv:TemporalConv"}
+OPTIMIZERS = {
+    "adam": "epg.evolution.optimizer:Adam",
+    "clipup": "epg.evolution.optimizer:ClipUp",
+}
+SHAPINGS = {
+    "pair": "epg.evolution.shaping:PairRank",
+    "centered_rank": "epg.evolution.shaping:CenteredRank",
+}
+BASES = {
+    "method": "epg.methods.base.Method",
+    "loss": "epg.losses.base.LearnedLoss",
+    "optimizer": "epg.evolution.optimizer.Optimizer",
+    "shaping": "epg.evolution.shaping.Shaping",
+}
+"""What a class of a user's own is to be a subclass of."""
+KEYS = {
+    "method": "method",
+    "loss": "method.loss",
+    "optimizer": "method.optimizer",
+    "shaping": "method.shaping",
+}
+"""Where a configuration says it."""
+TABLES = {"method": METHODS, "loss": LOSSES, "optimizer": OPTIMIZERS, "shaping": SHAPINGS}
+
+
+def is_own(name: str) -> bool:
+    """Whether a name stands for a class of the user's own."""
+    return ":" in name
+
+
+def find(kind: str, name: str) -> Any:
+    """The class that a name stands for; kind: a key of `TABLES`.
+
+    Raises `UserError` in one line for an unknown name, and for a class of the user's own that
+    cannot be found.
+    """
+    table = TABLES[kind]
+    if is_own(name):
+        try:
+            return find_own(name)
+        except UserError as error:
+            raise UserError(f"{kind} {name}: {error}") from None
+    if name not in table:
+        near = difflib.get_close_matches(name, table, n=2)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise UserError(
+            f"{KEYS[kind]}: unknown name {name!r}; {hint}allowed: {', '.join(table)}, module:Class"
+        )
+    module, _, attribute = table[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def find_own(name: str) -> type:
+    """A class in a user's module, which may lie in the working directory. Raises `UserError`."""
+    module, _, attribute = name.partition(":")
+    if not re.fullmatch(r"\w+(\.\w+)*", module):
+        raise UserError("allowed: module:Class, as my_file:MyClass")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(import_module(module), attribute, None)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise UserError(f"no module {error.name!r} here ({here}) nor installed") from None
+    if not isinstance(found, type):
+        raise UserError(f"module {module!r} has no class {attribute!r}")
+    return found
+
+
+def check_interface(kind: str, name: str, found: Any, bases: tuple[type, ...]) -> None:
+    """Raise `UserError` unless a class is one of `bases` and has all of its functions."""
+    wanted = " or ".join(f"{base.__module__}.{base.__qualname__}" for base in bases)
+    if not (isinstance(found, type) and issubclass(found, bases)):
+        raise UserError(f"{kind} {name}: it is not a subclass of {wanted}")
+    if missing := ", ".join(sorted(getattr(found, "__abstractmethods__", ()))):
+        raise UserError(f"{kind} {name}: it lacks {missing}, which {wanted} asks for")

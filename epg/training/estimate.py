@@ -1,0 +1,88 @@
+"""What a run will cost, said before it starts: steps, time, memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from epg.farm import Farm
+from epg.farm.work import Failure, Result, Shared
+from epg.methods.base import Method
+from epg.process.log import logger
+from epg.seeds import Purpose
+
+PROBE_UPDATES = 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The cost of the generations still to come."""
+
+    generations: int
+    steps: int
+    """environment steps of learning and validation, final episodes not counted"""
+    seconds: float
+    workers: int
+    worker_megabytes: float
+    unit_seconds: float
+
+    def line(self) -> str:
+        """For people."""
+        return (
+            f"to do: {self.generations} generations, {self.steps:,} environment steps, about "
+            f"{duration(self.seconds)} on {self.workers} worker{'s' * (self.workers > 1)} with "
+            f"{self.worker_megabytes:,.0f} MB each"
+        )
+
+
+class TrialError(Exception):
+    """The trial failed; one line says why."""
+
+
+def estimate(farm: Farm, workers: int, method: Method, shared: Shared, done: int) -> Estimate:
+    """Time a few updates of one unit on a farm, then multiply. Raises `TrialError`.
+
+    workers: that the run has; shared: what units of its next step share; done: steps so far.
+    """
+    config = method.config
+    lifetime, validation = config.lifetime, config.validation
+    units = list(method.workload(0).units())
+
+    def try_unit(updates: int) -> Result:
+        unit = replace(units[0], purpose=Purpose.ESTIMATE, updates=updates)
+        limit = config.farm.least_deadline
+        [outcome] = [o for outcomes in farm.run(shared, [unit], limit) for o in outcomes]
+        if isinstance(outcome, Failure):
+            logger.error("%s failed: %s", unit, outcome.why)
+            raise TrialError(outcome.reason)
+        return outcome
+
+    # seconds of a unit: those of its first update, and of each that follows
+    try_unit(1)  # the first is slow
+    one, more = try_unit(1), try_unit(1 + PROBE_UPDATES)
+    per_update = max(0.0, more.seconds - one.seconds) / PROBE_UPDATES
+    unit_seconds = (one.seconds + per_update * (lifetime.updates - 1)) / config.threads
+    # rounds in which every worker has a unit
+    left = config.steps - done
+    validations = math.ceil(left / validation.every) + 1
+    in_unit = method.lifetimes(units[0])
+    validation_units = math.ceil(validation.lifetimes / in_unit)
+    rounds = left * math.ceil(len(units) / workers)
+    rounds += validations * math.ceil(validation_units / workers)
+    lifetimes = left * sum(map(method.lifetimes, units)) + validations * validation.lifetimes
+    return Estimate(
+        generations=left,
+        steps=lifetimes * lifetime.steps,
+        seconds=rounds * unit_seconds,
+        workers=workers,
+        worker_megabytes=more.megabytes,
+        unit_seconds=unit_seconds,
+    )
+
+
+def duration(seconds: float) -> str:
+    """For people: 45 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,171 @@
+"""What is known of tuned PPO: kept, found again, and used as the scale of a mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from epg.config import load
+from epg.errors import UserError
+from epg.evaluation.entry import EntryRunner
+from epg.evaluation.tune import METHODS, tune
+from epg.evaluation.tuned import kept as kept_file
+from epg.evaluation.tuned import tuned, with_scales
+from epg.farm.work import Result, Shared, Unit
+from epg.methods.base import LossAlgorithm
+
+BOTH = ("ppo", "reinforce")
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a user who has tuned nothing yet; and a grid with fewer passes."""
+    monkeypatch.setitem(LossAlgorithm.searched, "passes", (1, 3))  # type: ignore[arg-type]
+    monkeypatch.setenv("EPG_CACHE", str(tmp_path / "cache"))
+    return kept_file()
+
+
+def test_what_was_tuned_for_each_task_of_a_mixture_becomes_its_scale(
+    kept: Path, tiny: Path, tmp_path: Path
+) -> None:
+    narrow = "{name: random-cart-pole, force: [9, 11]}"
+    mixture = [f"task=[point-goal, {narrow}]"]
+    config = load(tiny, mixture)
+    with pytest.raises(UserError, match="task point-goal: in a mixture it needs `scale"):
+        with_scales(config)
+    found = tune(config, lifetimes=4, methods=BOTH)
+    known = yaml.safe_load(kept.read_text())
+    assert list(known) == ["point-goal", "random-cart-pole(force=9..11)"]
+    assert [entry for entries in known.values() for entry in entries] == found
+    assert [entry["method"] for entry in found] == ["ppo", "reinforce"] * 2
+    ppos = [entry for entry in found if entry["method"] == "ppo"]
+    for entry in found:
+        assert entry["updates"] == 2 and entry["steps_per_update"] == 32
+        assert entry["hidden"] == [8] and entry["activation"] == "tanh"
+    for entry in ppos:
+        assert entry["random_return"] < entry["final_return"]
+        assert entry["grid_steps"] == 5 * 2 * 2 * 4 * 64  # minibatches of 16 and 32 divide 32
+    scaled = with_scales(config)
+    scales = [[e["random_return"], e["final_return"]] for e in ppos]
+    assert scaled.task == [
+        {"name": "point-goal", "scale": scales[0]},
+        {"name": "random-cart-pole", "force": [9, 11], "scale": scales[1]},
+    ]
+    assert with_scales(scaled) == scaled and scaled.hash() != config.hash()
+    with pytest.raises(UserError, match="not known for 3 updates every 32 steps"):
+        with_scales(load(tiny, [*mixture, "lifetime.updates=3"]))
+    for method, entry in zip(("ppo", "reinforce"), found, strict=False):
+        setup, exact = tuned(method, "point-goal", config.setup)
+        assert exact and setup.learner.learning_rate == entry["learning_rate"]
+        learner = setup.learner
+        assert (learner.minibatch, learner.passes) == (entry["minibatch"], entry["passes"])
+        nearest, exact = tuned(method, "point-goal", config.setup.change(updates=3, hidden=(9,)))
+        assert not exact and nearest.learner.learning_rate == entry["learning_rate"]
+    assert not list(kept.parent.glob("tuning-*"))
+
+
+def test_a_scale_that_would_be_none_is_told_with_what_was_measured(kept: Path, tiny: Path) -> None:
+    config = load(tiny, ["task=[mountain-car]"])
+    entry, _ = tune(config, lifetimes=2, methods=BOTH)
+    assert entry["random_return"] == entry["final_return"] == -200.0
+    with pytest.raises(UserError, match=r"tuned PPO comes to -200.0, .* raise lifetime.updates"):
+        with_scales(config)
+
+
+def test_no_minibatch_that_fits_is_an_error(kept: Path, tiny: Path) -> None:
+    config = load(tiny, ["lifetime.steps_per_update=8", "learner.minibatch=8"])
+    with pytest.raises(UserError, match="steps_per_update: found 8, allowed: a multiple of 16"):
+        tune(config, lifetimes=2, methods=BOTH)
+    assert not kept.exists()
+
+
+def test_a_tuning_that_was_interrupted_goes_on(
+    kept: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load(tiny)
+    run, done = EntryRunner.run, []
+
+    def stop_at_the_tenth(self: EntryRunner, shared: Shared | None, unit: Unit) -> Result:
+        done.append(unit.entry)
+        if len(done) == 10:
+            raise KeyboardInterrupt
+        return run(self, shared, unit)
+
+    monkeypatch.setattr(EntryRunner, "run", stop_at_the_tenth)
+    with pytest.raises(KeyboardInterrupt):
+        tune(config, lifetimes=2, methods=BOTH)
+    assert not kept.exists()
+    found = tune(config, lifetimes=2, methods=BOTH)
+    assert len(done) == 1 + (1 + 5 + 20) and len(set(done)) == 1 + 5 + 20
+    monkeypatch.setattr(EntryRunner, "run", run)
+    monkeypatch.setenv("EPG_CACHE", str(kept.parent / "another"))
+    assert tune(config, lifetimes=2, methods=BOTH) == found
+
+
+def test_winners_can_join_a_file_of_ones_own(kept: Path, tiny: Path, tmp_path: Path) -> None:
+    own = tmp_path / "deep" / "own.yaml"
+    found = tune(load(tiny), 2, own, BOTH)
+    assert not kept.exists() and yaml.safe_load(own.read_text()) == {"point-goal": found}
+    again = tune(load(tiny, ["seed=1"]), 2, own, BOTH)
+    assert yaml.safe_load(own.read_text()) == {"point-goal": again}
+
+
+@pytest.mark.parametrize(
+    "content", ["[1, 2]", "hopper: {a: 1}", "hopper: [{updates: 3}]", "a: [", b"\xff\xfe"]
+)
+def test_a_damaged_file_is_named(kept: Path, tiny: Path, content: str | bytes) -> None:
+    kept.parent.mkdir()
+    kept.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=r"tuned\.yaml: "):
+        tuned("ppo", "hopper", load(tiny).setup)
+
+
+def test_a_run_keeps_the_scales_that_it_began_with(
+    epg: Callable[..., Any], tiny: Path, tmp_path: Path
+) -> None:
+    """In its configuration, so that nothing that is tuned later changes what it does."""
+    said = epg("train", tiny, "task=[{name: point-goal, scale: [-3, -1]}]", "--run", "run",
+               folder=tmp_path)  # fmt: skip
+    assert (said.code, said.err) == (0, "")
+    config = load(tmp_path / "run" / "config.yaml")
+    assert config.task == [{"name": "point-goal", "scale": [-3, -1]}]
+
+
+def test_a_task_alone_has_no_scale(tiny: Path) -> None:
+    config = load(tiny)
+    assert with_scales(config) is config
+
+
+def test_every_method_with_settings_of_its_own_is_tuned_if_none_is_named(
+    kept: Path, tiny: Path
+) -> None:
+    found = tune(load(tiny), lifetimes=2)
+    assert sorted(entry["method"] for entry in found) == sorted(METHODS)
+    assert sorted(METHODS) == ["dpo", "ppo", "reinforce"]
+    grids = {entry["method"]: entry["grid_steps"] // (2 * 64) for entry in found}
+    assert grids == {"ppo": 5 * 2 * 2, "dpo": 5 * 2 * 2, "reinforce": 5}
+    assert [entry["method"] for entry in found if "random_return" in entry] == ["ppo"]
+    for entry in found:
+        setup, exact = tuned(entry["method"], "point-goal", load(tiny).setup)
+        assert exact and setup.learner.learning_rate == entry["learning_rate"]
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (("sb3-ppo",), "method sb3-ppo: has no settings of its own that are tuned"),
+        (("random",), "method random: has no settings of its own that are tuned"),
+        (("epg",), "method epg: is learned across lifetimes"),
+        (("pp",), "method: unknown name 'pp'; did you mean ppo"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(
+    kept: Path, tiny: Path, methods: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        tune(load(tiny), lifetimes=2, methods=methods)
+    assert not kept.parent.exists()
