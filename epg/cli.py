@@ -300,8 +300,8 @@ def tune(
         typer.Option(help="File that the winners join; one in the user's cache if left out."),
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="Any of those with settings of their own to tune.")
-    ] = "ppo,reinforce,dpo",
+        str | None, typer.Option(help="As ppo,dpo; all with settings to tune if left out.")
+    ] = None,
     ranks: Annotated[
         int | None, typer.Option(min=2, help="Start mpirun with so many ranks, one the master.")
     ] = None,
@@ -320,7 +320,8 @@ def tune(
         from epg.config import load
         from epg.evaluation.tune import tune as run_tuning
 
-        run_tuning(load(config, overrides or []), lifetimes, out, _names(methods))
+        chosen = None if methods is None else _names(methods)
+        run_tuning(load(config, overrides or []), lifetimes, out, chosen)
 
 
 @app.command()

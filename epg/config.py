@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from epg.agents.policy_gradient import LearnerSettings
 from epg.agents.spec import AgentSettings
 from epg.errors import UserError
 from epg.lifetime import LifetimeSettings
+from epg.registry import is_own
 from epg.settings import Count, Named, Settings, choose, explain, parse_yaml
 from epg.upgrade import upgrade, upgrade_override
 
@@ -181,14 +182,38 @@ class Config(Settings):
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def own_names(data: Any) -> Iterator[str]:
+    """The classes of a user's own that plain data names, whichever setting they are for."""
+    if isinstance(data, str) and is_own(data):
+        yield data
+    below = data.values() if isinstance(data, Mapping) else data
+    if isinstance(below, Iterable) and not isinstance(below, str):
+        for part in below:
+            yield from own_names(part)
+
+
+def refuse_own(data: Any, where: str, trust: bool | Collection[str]) -> None:
+    """Raise `UserError` if what a file says names classes that may not be imported.
+
+    trust: whether all may, or the names of those that may.
+    """
+    own = sorted({*own_names(data)} - {*(trust if not isinstance(trust, bool) else ())})
+    if own and trust is not True:
+        raise UserError(
+            f"{where}: names code of its maker's own ({', '.join(own)}), which would run; if you "
+            "trust it: --trust, or epg.load(path, trust=True)"
+        )
+
+
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration in a YAML file, with `key.sub=value` overrides.
 
     Raises `UserError` naming the file, the key, what was found and what is allowed.
     """
     data = upgrade(read(path), str(path))
-    for override in overrides:
-        _override(data, override)
+    parsed = [_parse_override(text) for text in overrides]
+    for key, value in sorted(parsed, key=lambda pair: pair[0].count(".")):  # groups before keys
+        _override(data, key, value)
     return validate(data, f"{path} with the command line" if overrides else str(path))
 
 
@@ -221,7 +246,8 @@ def validate(data: Mapping[str, Any], where: str) -> Config:
         raise UserError(f"{where}: {error}") from None
 
 
-def _override(data: dict[str, Any], override: str) -> None:
+def _parse_override(override: str) -> tuple[str, Any]:
+    """The present key, and the value, of key.sub=value."""
     name, equals, value = override.partition("=")
     if not equals or not name:
         raise UserError(f"override {override!r}: expected key.sub=value")
@@ -229,7 +255,11 @@ def _override(data: dict[str, Any], override: str) -> None:
         parsed = parse_yaml(value)
     except UserError as error:
         raise UserError(f"override {override!r}: {error}") from None
-    *parents, last = upgrade_override(name).split(".")
+    return upgrade_override(name), parsed
+
+
+def _override(data: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
     place = data
     for parent in parents:
         below = place.setdefault(parent, CHOSEN.get(parent, {}))
@@ -238,4 +268,4 @@ def _override(data: dict[str, Any], override: str) -> None:
         elif not isinstance(below, dict):
             below = place[parent] = {}
         place = below
-    place[last] = parsed
+    place[last] = value

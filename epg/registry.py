@@ -52,8 +52,11 @@ TABLES = {"method": METHODS, "loss": LOSSES, "optimizer": OPTIMIZERS, "shaping":
 
 
 def is_own(name: str) -> bool:
-    """Whether a name stands for a class of the user's own."""
-    return ":" in name
+    """Whether a name stands for a class of a user's own, whose import makes its code run.
+
+    gym:ID is none; gym:module:ID is.
+    """
+    return ":" in name.removeprefix("gym:")
 
 
 def find(kind: str, name: str) -> Any:

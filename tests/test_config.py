@@ -479,3 +479,16 @@ def test_of_all_ranks_one_says_the_new_name(
         monkeypatch.setenv(name, value)
     assert load(tiny, ["evolution.generations=9"]).steps == 9
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("evolution.momentum=0.5", "evolution.optimizer=clipup"),
+        ("evolution.optimizer=clipup", "evolution.momentum=0.5"),
+        ("method.optimizer.momentum=0.5", "method.optimizer=clipup", "method=epg"),
+    ],
+)
+def test_overrides_come_to_the_same_in_any_order(tiny: Path, overrides: tuple[str, ...]) -> None:
+    optimizer = load(tiny, overrides).method.model_dump()["optimizer"]
+    assert optimizer == {"name": "clipup", "momentum": 0.5, "max_speed": None}

@@ -32,16 +32,24 @@ def module_of(file: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
-def imports_of(file: Path) -> Iterator[str]:
-    """All modules of the package that a file imports, at its top, in functions, or for types."""
-    for node in ast.walk(ast.parse(file.read_text())):
+def imports_in(tree: ast.AST) -> Iterator[str]:
+    """All modules of the package that some code imports, at its top, in functions, or for types."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("epg."))
-        elif isinstance(node, ast.ImportFrom) and node.module == "epg":
-            yield from (f"epg.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("epg."):
-            assert node.level == 0, file
-            yield str(node.module)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            module = node.module or ""
+            if module == "epg" or module.startswith("epg."):
+                names = [f"{module}.{alias.name}" for alias in node.names]
+                yield from (name if name in MODULES else module for name in names)
+
+
+def imports_of(file: Path) -> set[str]:
+    return {module for module in imports_in(ast.parse(file.read_text())) if module != "epg"}
+
+
+MODULES = {module_of(file): file for file in FILES}
 
 
 @pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(ROOT)) for file in FILES])
@@ -56,10 +64,9 @@ def test_no_import_runs_upwards(file: Path) -> None:
 
 def test_no_two_files_import_each_other() -> None:
     """Neither directly nor by way of others; imports for types alone do not count."""
-    known = {module_of(file): file for file in FILES}
     graph = {
-        module: {m for m in imports_of_running(file) if m in known and m != module}
-        for module, file in known.items()
+        module: {m for m in imports_of_running(file) if m in MODULES and m != module}
+        for module, file in MODULES.items()
     }
     done: set[str] = set()
 
@@ -82,11 +89,7 @@ def imports_of_running(file: Path) -> set[str]:
             node.body = []
         if isinstance(node, ast.FunctionDef):
             node.body = []
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("epg."):
-            found.add(str(node.module))
-    return found
+    return set(imports_in(tree)) - {"epg"}
 
 
 def test_the_root_has_few_files() -> None:

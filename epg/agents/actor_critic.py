@@ -49,6 +49,9 @@ class ActorCritic:
     optimiser moves.
     """
 
+    differentiable = False
+    """Whether networks can be differentiated twice, and by their inputs: at twice the cost."""
+
     def __init__(self, spec: AgentSpec, parameters: Parameters, train_memory: bool) -> None:
         self.spec = spec
         self.distribution = spec.distribution
@@ -91,12 +94,16 @@ class ActorCritic:
 
     def _mlp(self, name: str, observations: Tensor) -> Tensor:
         spec = self.spec
-        return mlp(self.parameters, name, len(spec.hidden) + 1, observations, spec.activation)
+        layers = len(spec.hidden) + 1
+        return mlp(
+            self.parameters, name, layers, observations, spec.activation, self.differentiable
+        )
 
     def memory(self) -> Tensor:
         """What each agent remembers beyond its buffer, [P, H] (EPG, section 3.2)."""
         ones = torch.ones(self.lifetimes, 1, MEMORY_INPUTS, device=self.device)
-        return torch.tanh(mlp(self.parameters, "memory", 1, ones)).squeeze(1)
+        units = mlp(self.parameters, "memory", 1, ones, differentiable=self.differentiable)
+        return torch.tanh(units).squeeze(1)
 
     def actor(self, of: Tensor | None = None) -> Actor:
         """What acts for these agents, or those with the numbers `of`, until they learn."""

@@ -1,1 +1,1 @@
-"""What a loss is worth: baselines, evaluation, statistics, pictures."""
+"""What ways of learning are worth: evaluation, tuning, statistics, pictures, pages."""

@@ -19,6 +19,8 @@ from epg.methods.saved import Saved, load
 from epg.registry import METHODS
 from epg.settings import Fraction, Settings, explain
 
+ASKED = ("lifetimes", "updates", "hidden", "activation", "learning_rate", "alpha", "seed")
+"""What `plan` may be asked for besides files, tasks and methods."""
 UNTRAINED = "untrained"
 """The method that stands for what a training began with."""
 ALIKE = ("steps_per_update", "final_episodes")
@@ -144,13 +146,20 @@ def plan(
 ) -> Protocol:
     """The protocol of an evaluation of some files and methods on some tasks.
 
-    asked: the fields of `Protocol`, where they are given. Raises `UserError` for what cannot be
+    asked: fields of `Protocol`, of those in ASKED. Raises `UserError` for what cannot be
     evaluated.
     """
     if not specs:
         raise UserError("task: found none, expected at least one")
     if not files.saved and not methods:
         raise UserError("methods: found none, expected a saved file or a method at least")
+    if unknown := sorted(asked.keys() - set(ASKED)):
+        raise UserError(f"{unknown[0]}: unknown; allowed: {', '.join(ASKED)}")
+    for name in () if files.saved else ("alpha", "learning_rate"):
+        if asked.get(name) is not None:
+            raise UserError(f"{name}: found {asked[name]}, but no saved file whose it could be")
+    if UNTRAINED in methods and not files.saved:
+        raise UserError(f"method {UNTRAINED}: is what a saved file began with; none is named")
     for spec in specs:
         if isinstance(spec, list):
             raise UserError(
@@ -163,7 +172,7 @@ def plan(
             if names.count(name) > 1:
                 raise UserError(f"{what} {name}: found twice")
     for name in methods:
-        if name == UNTRAINED and files.saved:
+        if name == UNTRAINED:
             continue
         algorithm = make_algorithm(name)
         for task in made:

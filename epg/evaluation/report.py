@@ -14,7 +14,7 @@ import jinja2
 import numpy as np
 
 from epg import tasks
-from epg.config import Config
+from epg.config import Config, refuse_own
 from epg.errors import RunError, UserError
 from epg.evaluation.evaluate import OVER, PROTOCOL, Evaluation, carry_out, read_protocol
 from epg.evaluation.gradients import GradientReport, inspect
@@ -82,12 +82,12 @@ def report(
             "a report is made by one process; evaluate on several ranks before, with "
             f"epg evaluate {run}/best.safetensors … --out {run}/evaluation"
         )
-    found = read_run(Path(run))
+    found = read_run(Path(run), trust)
     evaluation = None
     anatomies: list[GradientReport] = []
     if found.best.exists():
         loss = SavedFiles([found.best], trust)  # once: a run under way may replace it
-        evaluation = _evaluate(found, loss, lifetimes, methods)
+        evaluation = _evaluate(found, loss, lifetimes, methods, trust)
         if found.method.dissect is not Method.dissect:
             anatomies = [inspect(loss, spec, WATCHED) for spec in tasks.parts_of(found.config.task)]
     pictures = _pictures(found, evaluation, anatomies)
@@ -102,11 +102,11 @@ def report(
     return page
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path, trust: bool = False) -> Run:
     """Raises `UserError` for what is no run, or one that has not lived a generation."""
     if not (path / "config.yaml").exists():
         raise UserError(f"{path}: no run directory (it has no config.yaml)")
-    config = read_config(path)
+    config = read_config(path, trust)
     method = find("method", config.method.name)
     try:
         rows, _ = read_rows(path / "metrics.csv")
@@ -124,7 +124,7 @@ def read_run(path: Path) -> Run:
 
 
 def _evaluate(
-    run: Run, files: SavedFiles, lifetimes: int, methods: tuple[str, ...]
+    run: Run, files: SavedFiles, lifetimes: int, methods: tuple[str, ...], trust: bool
 ) -> Evaluation | None:
     """The evaluation of the best loss that is there, finished if it was not, or a new one."""
     protocol = plan(files, tasks.parts_of(run.config.task), methods=methods, lifetimes=lifetimes)
@@ -134,6 +134,7 @@ def _evaluate(
             return carry_out(protocol, files, out)
         if (out / PROTOCOL).exists():
             known = read_protocol(out)
+            refuse_own([known.tasks, known.methods], str(out / PROTOCOL), trust)
             if known.losses == protocol.losses:
                 return carry_out(known, files, out)
     raise UserError(

@@ -19,12 +19,11 @@ from epg.farm.run import run_on_ranks
 from epg.farm.worker import failing_together
 from epg.methods.base import MINIBATCHES, make_algorithm, settings_of
 from epg.process.log import open_log
+from epg.registry import METHODS, find
 from epg.runs.journal import Journal
 from epg.runs.lock import Lock
 from epg.seeds import Purpose
 
-METHODS = ("ppo", "reinforce", "dpo")
-"""Those that are tuned if none is named."""
 FLOOR = "random"
 """The method that never learns, whose return is kept with PPO's."""
 
@@ -34,19 +33,21 @@ def tune(
     config: Config,
     lifetimes: int,
     out: Path | None = None,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Try every setting of the methods' grids on the same training MDPs; keep the best.
 
-    The budget is the configuration's: U updates every M steps. Of a mixture every task is tuned by
-    itself. `out` is the file that the winners join, the user's own if None. The same call again
-    goes on where it stopped. The entries; none on workers.
+    methods: all that have settings of their own to tune, if None. The budget is the
+    configuration's: U updates every M steps. Of a mixture every task is tuned by itself. `out` is
+    the file that the winners join, the user's own if None. The same call again goes on where it
+    stopped. The entries; none on workers.
     """
     if config.lifetime.steps_per_update % MINIBATCHES[0]:
         raise UserError(
             f"lifetime.steps_per_update: found {config.lifetime.steps_per_update}, allowed: a "
             f"multiple of {MINIBATCHES[0]}, the smallest minibatch that is tried"
         )
+    methods = tuple(tunable()) if methods is None else methods
     for name in methods:
         if make_algorithm(name).tuned_as != name:
             raise UserError(f"method {name}: has no settings of its own that are tuned")
@@ -81,9 +82,17 @@ def tune(
     return winners
 
 
+def tunable() -> Iterator[str]:
+    """The names of all algorithms that have settings of their own to tune."""
+    for name in METHODS:
+        if getattr(find("method", name), "tuned_as", None) == name:
+            yield name
+
+
 def grid(setup: Setup, methods: Sequence[str]) -> Iterator[tuple[str, Setup]]:
     """What is tried: methods with settings."""
-    yield FLOOR, setup
+    if "ppo" in methods:
+        yield FLOOR, setup
     for name in methods:
         for tried in make_algorithm(name).grid(setup):
             yield name, tried

@@ -13,7 +13,7 @@ from epg.process.launcher import launched_rank, launched_size
 
 
 def run_on_ranks(runner: Runner, log: Path, main: Callable[[Farm], None]) -> None:
-    """`main` a farm: one in this process, or as the master of the ranks that a launcher started.
+    """Give `main` a farm: this process alone, or, on the master, the ranks of a launcher.
 
     On the other ranks, work for it; log: the folder in which they keep theirs.
     """

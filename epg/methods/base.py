@@ -98,7 +98,10 @@ class Method(ABC):
 
     @abstractmethod
     def agents(self, params: Params, seeds: LifetimeSeeds) -> Agents:
-        """Fresh agents, one for each of P seeds, that learn by what was learned."""
+        """Fresh agents, one for each of P seeds, that learn by what was learned.
+
+        params: on the CPU; the agents' tensors belong on `seeds.device`.
+        """
 
     def dissect(self, params: Params, lifetimes: int) -> Dissection | None:
         """The learned loss taken apart, for so many agents; None where none is learned."""
@@ -180,6 +183,7 @@ class Algorithm(ABC):
     """A way of learning within a life: made by hand, or tuning itself while it learns."""
 
     Settings: ClassVar[type[Named]] = Named
+    """No keys: it stands here so that a configuration that names it is refused for what it is."""
     card: ClassVar[Card] = Card("", "", "", "")
     tuned_as: ClassVar[str | None] = None
     """Whose winners of `epg tune` it runs with; None for settings that are not searched."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,10 +16,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from epg.agents.base import Agents
-from epg.config import Config, Setup, validate
+from epg.config import Config, Setup, refuse_own, validate
 from epg.errors import UserError
 from epg.methods.base import Method, make_method
-from epg.registry import is_own
 from epg.runs.files import write_durably
 from epg.seeds import LifetimeSeeds
 from epg.settings import Settings, explain
@@ -144,8 +143,10 @@ def load(path: str | Path, trust: bool | Collection[str] = False) -> Saved:
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise UserError(f"{path}: broken description of the loss ({error!r})") from None
     data = upgrade(about.config, str(path))
-    _refuse_own(path, data, trust)
+    refuse_own({"method": data.get("method")}, str(path), trust)
     config = validate(data | {"task": NOWHERE}, str(path))
+    if about.method != config.method.name:
+        raise UserError(f"{path}: method {about.method} is not that of its configuration")
     saved = Saved(
         config, tensors, about.sizes, about.step, about.tasks, data.get("task"), about.version
     )
@@ -193,35 +194,6 @@ def _digest(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     content = [json.dumps(about).encode()]
     content += [tensors[name].contiguous().numpy().tobytes() for name in names]
     return hashlib.sha256(b"".join(content)).hexdigest()
-
-
-def _refuse_own(path: Path, config: Mapping[str, Any], trust: bool | Collection[str]) -> None:
-    """Raise `UserError` if a configuration from a file names classes that may not be imported."""
-    if trust is True:
-        return
-    trusted = trust or ()
-    own = sorted(name for name in own_names(config) if name not in trusted)
-    if own:
-        raise UserError(
-            f"{path}: names code of its maker's own ({', '.join(own)}), which would run; if you "
-            "trust it: --trust, or epg.load(path, trust=True)"
-        )
-
-
-def own_names(config: Mapping[str, Any]) -> Iterator[str]:
-    """The classes of a user's own that a configuration's method names."""
-
-    def walk(value: Any) -> Iterator[str]:
-        if isinstance(value, str) and is_own(value):
-            yield value
-        elif isinstance(value, Mapping):
-            for below in value.values():
-                yield from walk(below)
-        elif isinstance(value, list | tuple):
-            for below in value:
-                yield from walk(below)
-
-    return walk(config.get("method"))
 
 
 # Format 1, of version 0.1: evolved temporal convolutions alone

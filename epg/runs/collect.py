@@ -72,11 +72,6 @@ class Collected:
             self.results.append(outcome)
 
     @property
-    def valid(self) -> list[int]:
-        """Members with a result, as the results are ordered."""
-        return [member for result in self.results for member in result.unit.members]
-
-    @property
     def invalid(self) -> list[int]:
         """Members that are given up."""
         often = (member for member, times in self.failures.items() if times >= self.attempts)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from epg.config import Config, read, validate
+from epg.config import Config, own_names, read, refuse_own, validate
 from epg.errors import UserError
 from epg.process.launcher import LAUNCH, this_job
 from epg.runs import metrics
@@ -73,6 +73,12 @@ class RunDirectory:
         if not (self.path / "config.yaml").exists():
             raise UserError(f"{self.path}: holds other files and no config.yaml; name a new --run")
         data = read(self.path / "config.yaml")
+        foreign = {*own_names(_chosen(data))} - {*own_names(self.config.model_dump(mode="json"))}
+        if foreign:  # not to be imported, and another configuration for sure
+            raise UserError(
+                f"{self.path}: holds a run of another configuration (with "
+                f"{', '.join(sorted(foreign))}); name a new --run"
+            )
         theirs = validate(data, str(self.path / "config.yaml"))
         if is_old(data) and not self.done:
             raise UserError(
@@ -94,10 +100,9 @@ class RunDirectory:
         if not marker.exists():
             return False
         try:
-            finished: int = json.loads(marker.read_text())["generations"]
-        except (ValueError, KeyError, TypeError):
+            return int(json.loads(marker.read_text())["generations"]) >= self.config.steps
+        except (OSError, ValueError, KeyError, TypeError):
             return False
-        return finished >= self.config.steps
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -207,10 +212,20 @@ class RunDirectory:
         metrics.add(self.path / metrics.FILE, self.columns, row)
 
 
-def read_config(run: Path) -> Config:
-    """The configuration of a run directory, of any version. Raises `UserError`."""
+def read_config(run: Path, trust: bool = False) -> Config:
+    """The configuration of a run directory, of any version. Raises `UserError`.
+
+    trust: whether classes of its maker's own, of tasks too, may be imported.
+    """
     path = run / "config.yaml"
-    return validate(read(path), str(path))
+    data = read(path)
+    refuse_own(_chosen(data), str(path), trust)
+    return validate(data, str(path))
+
+
+def _chosen(data: Mapping[str, Any]) -> list[Any]:
+    """What of a configuration's data, of any layout, chooses classes."""
+    return [data.get(name) for name in ("task", "method", "evolution")]
 
 
 def _is_from_before(file: Path) -> bool:

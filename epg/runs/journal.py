@@ -64,7 +64,7 @@ class Journal:
                 outcome = _parse(unseal(line))
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue
-            comparable = head is not None and head["validated_as"] == self._head["validated_as"]
+            comparable = head is not None and head.get("validated_as") == self._head["validated_as"]
             if comparable or outcome.unit.purpose != Purpose.VALIDATION:
                 found.append(outcome)
                 kept.append(line)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from epg import tasks
-from epg.config import Config
+from epg.config import Config, own_names
 from epg.config import load as load_config
 from epg.errors import INTERRUPTIONS, ForeseenError, Interruption, RunError, UserError
 from epg.evaluation.tuned import with_scales
@@ -21,7 +21,7 @@ from epg.farm import Farm, mpi, worker
 from epg.farm.run import run_on_ranks
 from epg.farm.work import Failure, Outcome, Result, Shared, Workload
 from epg.methods.base import Method, Params, Row, make_method
-from epg.methods.saved import Saved, load, own_names
+from epg.methods.saved import Saved, load
 from epg.process.launcher import launched_rank, launched_size
 from epg.process.log import logger, open_log
 from epg.runs.collect import Collected, Collector, Deadline
@@ -102,7 +102,7 @@ def starting_params(method: Method, start_from: str | Path | None) -> Params:
                 f"start_from: found {config.start_from}; name that loss with --from instead"
             )
         return method.init()
-    saved = load(start_from, trust=set(own_names(config.model_dump(mode="json"))))
+    saved = load(start_from, trust=set(own_names(config.method.model_dump(mode="json"))))
     ours, theirs = _traits(method, method.init()), _traits(saved.method(), saved.params)
     for name in {**ours, **theirs}:
         if ours.get(name) != theirs.get(name):

@@ -146,3 +146,26 @@ def test_a_network_is_bitwise_the_same_in_every_batch(lifetimes: int) -> None:
         pass_through(slice(None)), pass_through(slice(lifetimes - 2, None)), strict=True
     ):
         assert torch.equal(ours[-2:], pair)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_agents_can_be_differentiated_twice_and_by_their_inputs_where_that_is_asked(
+    discrete: bool,
+) -> None:
+    spec = AgentSpec(3, 2, discrete, hidden=(5,), memory=2)
+    seeds = seeds_of(range(2))
+    networks = ActorCritic(spec, init_parameters(spec, seeds), train_memory=True)
+    observations = torch.randn(2, 4, 3)
+    fast = networks.outputs(observations), networks.values(observations), networks.memory()
+    networks.differentiable = True
+    plain = networks.outputs(observations), networks.values(observations), networks.memory()
+    for a, b in zip(fast, plain, strict=True):
+        torch.testing.assert_close(a, b)
+    observations.requires_grad_()
+    policy = [p for name, p in networks.parameters.items() if name.startswith("policy")]
+    loss = ((1 + networks.outputs(observations)) ** 3).sum()
+    gradients = torch.autograd.grad(loss, policy, create_graph=True)
+    whole = sum((gradient**2).sum() for gradient in gradients)
+    assert isinstance(whole, torch.Tensor)
+    for found in torch.autograd.grad(whole, [*policy, observations]):
+        assert found.abs().sum() > 0

@@ -299,7 +299,7 @@ def test_what_lives_without_a_file_lives_the_same_beside_one(loss: Path, tmp_pat
         ("", "methods: found none, expected a saved file or a method at least"),
         ("epg", "method epg: is learned across lifetimes: train it with epg train, then name its"),
         ("ppo,epg", "method epg: is learned across lifetimes: train it with epg train"),
-        ("untrained", "method: unknown name 'untrained'"),
+        ("untrained", "method untrained: is what a saved file began with; none is named"),
         ("pp", "method: unknown name 'pp'; did you mean ppo"),
         ("reinforced", "method: unknown name 'reinforced'; did you mean reinforce? allowed: epg, "),
         ("sb3-td", "method: unknown name 'sb3-td'; did you mean sb3-td3 or sb3-"),

@@ -77,7 +77,7 @@ def test_a_browser_shows_pictures_and_table_and_has_nothing_to_complain_of(
     for heading in (
         "Fitness",
         "What it has learned",
-        "Health of the evolution",
+        "Health",
         "Cost",
         "Versions",
     ):

@@ -12,7 +12,7 @@ import yaml
 from epg.config import load
 from epg.errors import UserError
 from epg.evaluation.entry import EntryRunner
-from epg.evaluation.tune import METHODS, tune
+from epg.evaluation.tune import tunable, tune
 from epg.evaluation.tuned import kept as kept_file
 from epg.evaluation.tuned import tuned, with_scales
 from epg.farm.work import Result, Shared, Unit
@@ -144,8 +144,8 @@ def test_every_method_with_settings_of_its_own_is_tuned_if_none_is_named(
     kept: Path, tiny: Path
 ) -> None:
     found = tune(load(tiny), lifetimes=2)
-    assert sorted(entry["method"] for entry in found) == sorted(METHODS)
-    assert sorted(METHODS) == ["dpo", "ppo", "reinforce"]
+    assert sorted(entry["method"] for entry in found) == sorted(tunable())
+    assert sorted(tunable()) == ["dpo", "ppo", "reinforce"]
     grids = {entry["method"]: entry["grid_steps"] // (2 * 64) for entry in found}
     assert grids == {"ppo": 5 * 2 * 2, "dpo": 5 * 2 * 2, "reinforce": 5}
     assert [entry["method"] for entry in found if "random_return" in entry] == ["ppo"]
