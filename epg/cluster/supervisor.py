@@ -51,6 +51,8 @@ class Launcher:
         """the first signal that came"""
         self.launch = ""
         """what the newest start is known by"""
+        self.begun = False
+        """whether one of its starts has begun the run"""
         self.signalled_at = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
@@ -124,9 +126,9 @@ def supervise(
 
     max_relaunches: so many crashes in a row in which no chunk was finished.
     """
-    launcher, in_vain, false_starts, begun = Launcher(command), 0, 0, False
+    launcher, in_vain, false_starts = Launcher(command), 0, 0
     while True:
-        if begun and not (run / "config.yaml").exists():
+        if launcher.begun and not (run / "config.yaml").exists():
             _say(f"{run}: the run directory is gone; put it back, and the same command goes on")
             return 1
         done, beat = _progress(run), _time(run / "lock")
@@ -134,7 +136,7 @@ def supervise(
         code = _watch(launcher, run, beat)
         state = read_object(run / "state.json")
         if state.get("launch") == launcher.launch:
-            begun = True
+            launcher.begun = True
             if state["state"] == "done" and _time(run / "DONE"):
                 return 0
             if state["state"] == "saved" and state["why"] == "SIGUSR1":
@@ -143,7 +145,7 @@ def supervise(
                 return 1
         if launcher.signal_name:  # else a SIGTERM is the launcher's, who lost a rank
             return CODES[launcher.signal_name]
-        if not begun:  # refused, done before, or crashed at once
+        if not launcher.begun:  # refused, done before, or crashed at once
             false_starts += 1
             if code == 2 or (code == 0 and _time(run / "DONE")):
                 return code
@@ -176,6 +178,8 @@ def _watch(launcher: Launcher, run: Path, beat: float) -> int:
         if newest != beat:
             beat, since = newest, now
         state = read_object(run / "state.json")
+        if state.get("launch") == launcher.launch:
+            launcher.begun = True
         if state.get("launch") == launcher.launch and state.get("state") != "running":
             ended_at = ended_at or now
         why = ""

@@ -130,3 +130,40 @@ def test_a_lock_that_says_nothing_is_watched_for_a_heartbeat(tmp_path: Path) -> 
     os.utime(path, (then, then))
     begun = time.monotonic()
     assert took(path) and time.monotonic() - begun > 0.5
+
+
+def test_a_lock_from_the_future_is_taken_once_it_was_watched_long_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time says nothing: what counts is that it did not change, by the waiter's own clock."""
+    monkeypatch.setattr("epg.runs.lock.STALE_SECONDS", 1.0)
+    path = tmp_path / "lock"
+    holder(path, -3600, host="elsewhere")
+    assert path.stat().st_mtime > time.time() + 3000
+    assert took(path)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"", b"[1]"])
+def test_a_lock_that_is_none_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr("epg.runs.lock.STALE_SECONDS", 1.0)
+    path = tmp_path / "lock"
+    path.write_bytes(content)
+    assert took(path)
+
+
+def test_a_lock_that_links_to_nothing_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="a link to nothing"), Lock(path):
+        pass
+
+
+def test_a_run_directory_that_is_gone_is_not_begun_anew(site: Site) -> None:
+    process = site.start("--ranks", "2", "steps=1000", trouble=SLOW)
+    site.wait_for(lambda: site.generations() >= 2)
+    time.sleep(2)  # two looks of the supervisor
+    site.run.rename(site.folder / "elsewhere")
+    assert process.end() == 1
+    assert not (site.run / "config.yaml").exists() and "is gone" in process.said, process.said
