@@ -44,7 +44,8 @@ def test_a_page_of_ones_own_works_as_it_stands(
         folder=tmp_path,
     )  # fmt: skip
     assert said.code == 0 and "done: run/best.safetensors" in said.out, said
-    assert command("python", "-m", "epg", "train", "own.yaml", "--run", "alone", folder=tmp_path)
+    said = command("python", "-m", "epg", "train", "own.yaml", "--run", "alone", folder=tmp_path)
+    assert (said.code, said.err) == (0, ""), said
     for file in ("best.safetensors", "loss.safetensors"):
         assert tensors(tmp_path / "run" / file) == tensors(tmp_path / "alone" / file)
     evaluate = (
