@@ -4,7 +4,8 @@
     python benchmarks/beside_version.py ../before --task dir-hopper half-cheetah
 
 Each figure is `epg bench`'s own (64 lifetimes, one thread); a share is of `mj_step` timed in the
-same seconds, so that a machine whose pace drifts gives the same. Ratios above 1: this version is faster.
+same seconds, so that a machine whose pace drifts gives the same. Ratios above 1: this version is
+faster.
 """
 
 from __future__ import annotations
