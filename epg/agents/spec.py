@@ -77,10 +77,10 @@ class AgentSpec:
 
     def init(self, rng: np.random.Generator) -> np.ndarray:
         """One agent's initial parameters, flat, in the order of `shapes`."""
-        return init_parameters(rng, self.shapes())
+        return init_flat(rng, self.shapes())
 
 
-def init_parameters(rng: np.random.Generator, shapes: Shapes) -> np.ndarray:
+def init_flat(rng: np.random.Generator, shapes: Shapes) -> np.ndarray:
     """Initial parameters of networks, flat: [sum of sizes] float32.
 
     Weights as `draw_layer` (norm 1, in a network's last layer 0.01), biases and log std 0.

@@ -19,8 +19,7 @@ from epg.agents.adam import FusedAdam
 from epg.agents.base import Agents
 from epg.agents.policy_gradient import PolicyGradientAgents
 from epg.agents.released import ReleasedActorCritic, ReleasedAdam
-from epg.agents.spec import AgentSpec, Shapes
-from epg.agents.spec import init_parameters as init_policy
+from epg.agents.spec import AgentSpec, Shapes, init_flat
 from epg.config import Config
 from epg.errors import UserError
 from epg.evolution.health import METRICS, PANELS, finite_mean, health
@@ -145,9 +144,9 @@ class Epg(Method):
         loss = self.loss.init(seed.rng(Stream.LOSS))
         if self.settings.start == "residual":
             loss = self.loss.residual(loss)
-        pieces = [array.ravel() for array in loss.values()]
+        pieces = [loss[name].astype(np.float32).ravel() for name in self.spec.loss]
         if self.spec.policy:
-            pieces.append(init_policy(seed.rng(Stream.AGENT), self.spec.policy))
+            pieces.append(init_flat(seed.rng(Stream.AGENT), self.spec.policy))
         return self.spec.name(torch.from_numpy(np.concatenate(pieces)))
 
     def agents(self, params: Params, seeds: LifetimeSeeds) -> Agents:

@@ -14,6 +14,7 @@ from epg.evolution.noise import perturb
 from epg.farm.work import Result, Shared, Unit, Workload, split_ranges
 from epg.lifetime import LifetimeResult, live
 from epg.losses.ppo import Ppo
+from epg.losses.temporal_conv import TemporalConv
 from epg.losses.weighted_sum import WeightedSum
 from epg.methods.base import agents_with, tensors_of
 from epg.methods.epg import Epg
@@ -318,3 +319,19 @@ def test_cutting_leaves_nothing_out_and_no_lifetime_alone(
         workload = Workload(Purpose.VALIDATION, 4, total, size, least, entry=1)
         units = [Unit(Purpose.VALIDATION, 4, *run, entry=1) for run in runs]
         assert list(workload.units(known)) == units
+
+
+def test_what_a_loss_starts_from_is_laid_out_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss of one's own may draw its parameters in any order, and in float64."""
+    usual = TrainingRunner(config_of()).method.init()
+    drawn = TemporalConv.init
+
+    def reversed_and_exact(self: TemporalConv, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        named = drawn(self, rng)
+        return {name: named[name].astype(np.float64) for name in reversed(named)}
+
+    monkeypatch.setattr(TemporalConv, "init", reversed_and_exact)
+    other = TrainingRunner(config_of()).method.init()
+    assert list(other) == list(usual)
+    for name, tensor in usual.items():
+        assert other[name].dtype == torch.float32 and torch.equal(other[name], tensor)
