@@ -1,10 +1,14 @@
-"""A hard stop after every operation of the save path, and a disk that is full at every write."""
+"""A hard stop after every operation of the save path, and a disk that is full at every write.
+
+`make test` takes one of each kind, that is of each operation on each sort of file, `make soak` all.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -39,9 +43,10 @@ COUNT = (
     WATCHED
     + """\
 write, notes = os.write, os.open("operations", os.O_CREAT | os.O_WRONLY)
-def count(operate, *arguments, **more):
-    write(notes, (operations[-1] + " ").encode())
-    return operate(*arguments, **more)
+def count(operate, where, *arguments, **more):
+    file = os.readlink(f"/proc/self/fd/{{where}}") if isinstance(where, int) else str(where)
+    write(notes, f"{{operations[-1]}} {{os.path.basename(file)}}\\n".encode())
+    return operate(where, *arguments, **more)
 for name in {names}:
     watch(name, count)
 """
@@ -76,7 +81,7 @@ watch("write", fill)
 
 @pytest.fixture(scope="session")
 def twin(epg: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The undisturbed run; beside it a file that names all its operations."""
+    """The undisturbed run; beside it a file that names all its operations and their files."""
     folder = tmp_path_factory.mktemp("twin")
     (folder / "config.yaml").write_text(CONFIG)
     said = epg(*EPG, folder=folder, before=COUNT.format(names=OPERATIONS))
@@ -84,8 +89,16 @@ def twin(epg: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def operations(twin: Path) -> list[str]:
-    return (twin.parent / "operations").read_text().split()
+def kinds(twin: Path) -> list[str]:
+    """Of each operation: what is done, to which sort of file. A number in its name is none."""
+    lines = (twin.parent / "operations").read_text().splitlines()
+    return [re.sub(r"[0-9a-f]{16,}|[0-9]+", "N", line) for line in lines]
+
+
+def one_of_each(of: list[str]) -> list[int]:
+    """A place for each kind, counted from 1: in the middle of those that it has."""
+    places = {kind: [i for i, k in enumerate(of, start=1) if k == kind] for kind in of}
+    return sorted(found[len(found) // 2] for found in places.values())
 
 
 def start_again(epg: Run, folder: Path, twin: Path, place: str) -> None:
@@ -96,31 +109,61 @@ def start_again(epg: Run, folder: Path, twin: Path, place: str) -> None:
     shutil.rmtree(folder / "run")
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_a_hard_stop_after_every_write_fsync_and_rename(
-    epg: Run, twin: Path, tmp_path: Path, part: int
-) -> None:
-    names = operations(twin)
-    assert len(names) > 100 and set(names) > {"write", "fsync", "replace"}
-    (tmp_path / "config.yaml").write_text(CONFIG)
-    for last in range(1 + part, len(names) + 1, 4):
+def stop_after(epg: Run, twin: Path, folder: Path, places: Iterable[int]) -> None:
+    """A hard stop after each of these operations, and a start that comes to the same."""
+    names = kinds(twin)
+    (folder / "config.yaml").write_text(CONFIG)
+    for last in places:
         place = f"after operation {last}, {names[last - 1]}"
         before = STOP.format(names=OPERATIONS, last=last)
-        said = epg(*EPG, folder=tmp_path, before=before)
+        said = epg(*EPG, folder=folder, before=before)
         assert said.code == -signal.SIGKILL, (place, said)
-        start_again(epg, tmp_path, twin, place)
+        start_again(epg, folder, twin, place)
 
 
-@pytest.mark.parametrize("part", range(2))
-def test_a_full_disk_at_every_write(epg: Run, twin: Path, tmp_path: Path, part: int) -> None:
+def fill_at(epg: Run, twin: Path, folder: Path, places: Iterable[int]) -> None:
     """One line that names a file and says why; and with room again the run goes on."""
-    writes = operations(twin).count("write")
-    assert writes > 20
-    (tmp_path / "config.yaml").write_text(CONFIG)
-    for last in range(1 + part, writes + 1, 2):
-        said = epg(*EPG, folder=tmp_path, before=FULL.format(last=last))
+    writes = sum(kind.startswith("write ") for kind in kinds(twin))
+    (folder / "config.yaml").write_text(CONFIG)
+    for last in places:
+        said = epg(*EPG, folder=folder, before=FULL.format(last=last))
         if last == writes and said.code == 0:
             continue  # nothing was written after the half, which is a file of its own
         assert said.code == 1 and said.err.count("\n") == 1, (last, said)
         assert said.err.startswith("epg: run/") and "No space left on device" in said.err
-        start_again(epg, tmp_path, twin, f"full at write {last}")
+        start_again(epg, folder, twin, f"full at write {last}")
+
+
+def test_there_are_many_operations_of_many_kinds(twin: Path) -> None:
+    of = kinds(twin)
+    assert len(of) > 100 and 40 < len(set(of)) < len(of) / 2
+    assert {kind.split()[0] for kind in of} > {"write", "fsync", "replace"}
+    for file in ("journal.jsonl", "metrics.csv", "state.json", "N.safetensors", "N.json", "DONE"):
+        assert any(file in kind for kind in of), file
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_a_hard_stop_after_one_operation_of_each_kind(
+    epg: Run, twin: Path, tmp_path: Path, part: int
+) -> None:
+    stop_after(epg, twin, tmp_path, one_of_each(kinds(twin))[part::2])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("part", range(4))
+def test_a_hard_stop_after_every_write_fsync_and_rename(
+    epg: Run, twin: Path, tmp_path: Path, part: int
+) -> None:
+    stop_after(epg, twin, tmp_path, range(1 + part, len(kinds(twin)) + 1, 4))
+
+
+def test_a_full_disk_at_one_write_of_each_kind(epg: Run, twin: Path, tmp_path: Path) -> None:
+    fill_at(epg, twin, tmp_path, one_of_each([k for k in kinds(twin) if k.startswith("write ")]))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("part", range(2))
+def test_a_full_disk_at_every_write(epg: Run, twin: Path, tmp_path: Path, part: int) -> None:
+    writes = sum(kind.startswith("write ") for kind in kinds(twin))
+    assert writes > 20
+    fill_at(epg, twin, tmp_path, range(1 + part, writes + 1, 2))

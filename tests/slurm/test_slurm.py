@@ -55,6 +55,7 @@ def test_from_submission_to_the_loss(login: Login, twin: Path) -> None:
     assert "runs/one: all 3 generations were done before" in again.stderr
 
 
+@pytest.mark.soak  # SLURM's notice comes a minute before at the earliest
 def test_the_time_limit_comes_first(login: Login, twin: Path) -> None:
     """USR1 comes before it; the job is requeued, and goes on to the same loss."""
     stuck = {"TROUBLE": '{"1": "sleep"}', "TROUBLE_ONCE": str(login.folder)}  # in its first start
