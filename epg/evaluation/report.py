@@ -30,7 +30,7 @@ from epg.version import __version__
 
 PAGE, PICTURES = "report.html", "report"
 TEMPLATE = "report.html.j2"
-LIBRARIES = ("torch", "numpy", "mujoco", "gymnasium", "evotorch", "rliable")
+LIBRARIES = ("torch", "numpy", "mujoco", "gymnasium", "evotorch", "scipy")
 WATCHED = 16
 """Lifetimes in which the loss's gradients are looked at."""
 
