@@ -1,4 +1,4 @@
-# make install | train | test | soak | lint | bench        see README.md
+# make install | train | test | soak | lint | bench | wheel        see README.md
 
 PYTHON ?= python3
 # Any torch from 2.6 on will do; the README says how to choose another build.
@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 RANKS ?= $(shell echo $$(( $$(nproc) + 1 )))
 BIN := .venv/bin
 
-.PHONY: install train test soak lint bench clean
+.PHONY: install train test soak lint bench wheel clean
 
 install: $(BIN)/.installed
 
@@ -15,13 +15,16 @@ $(BIN)/python:
 
 # torch comes first and alone, so that no other package can choose a build of several gigabytes.
 $(BIN)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet $(TORCH)
-	$(BIN)/pip install --quiet --editable '.[mpich]'
-	touch $@
+	@echo "install, 1 of 2: $(firstword $(TORCH)), unless .venv sees a torch: a minute, or as long as 3 GB take"
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet $(TORCH)
+	@echo "install, 2 of 2: epg, in place, and what it needs: one to three minutes"
+	@$(BIN)/pip install --quiet --editable '.[mpich,tensorboard]'
+	@touch $@
 
 $(BIN)/.installed-dev: $(BIN)/.installed
-	$(BIN)/pip install --quiet --editable '.[mpich,dev]'
-	touch $@
+	@echo "install, for tests: what they need besides: a minute"
+	@$(BIN)/pip install --quiet --editable '.[mpich,dev]'
+	@touch $@
 
 # One rank for each core, and one for the master, which is idle.
 train: install
@@ -30,11 +33,11 @@ train: install
 		--lifetimes 64 --baselines ppo,random --out runs/quickstart/evaluation
 
 test: $(BIN)/.installed-dev
-	$(BIN)/python -m pytest --quiet -n 2
+	$(BIN)/python -m pytest --quiet -n 3 --dist loadgroup
 
 # Accidents at random moments: half an hour.
 soak: $(BIN)/.installed-dev
-	$(BIN)/python -m pytest --quiet -n 2 -m soak
+	$(BIN)/python -m pytest --quiet -n 2 --dist loadgroup -m soak
 
 lint: $(BIN)/.installed-dev
 	$(BIN)/ruff check .
@@ -45,6 +48,10 @@ bench: install
 	$(BIN)/epg bench
 	$(BIN)/epg bench --task half-cheetah --lifetimes 64
 	$(BIN)/epg bench --farm
+
+# dist/epg-VERSION-py3-none-any.whl, for machines without a clone.
+wheel: $(BIN)/.installed-dev
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:
 	rm -rf .venv
