@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from epg.process.launcher import find_mpirun
+from epg.process.launcher import find_mpirun, installed_mpi, shadowed_mpirun
 from epg.process.machine import cores, cpu_model, memory_gigabytes
 from epg.runs.files import append_durably
 from epg.version import __version__
@@ -142,7 +142,11 @@ def _mpirun() -> Finding:
     result = _run([mpirun, "-n", str(RANKS), sys.executable, "-c", SIZE])
     sizes = re.findall(r"<(\d+)>", result.stdout)  # some launchers mix the ranks' lines
     if sizes == [str(RANKS)] * RANKS:
-        return Finding("mpirun", f"{where}, starts {RANKS} ranks that see each other")
+        found = f"{where}, starts {RANKS} ranks that see each other"
+        other = shadowed_mpirun()
+        hidden = f"{installed_mpi()} in this environment goes before {other}; "
+        advice = f"{hidden}uninstall it to use the site's" if other else ""
+        return Finding("mpirun", found, advice)
     if sizes:
         return Finding(
             "mpirun",

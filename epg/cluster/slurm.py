@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import re
 import shlex
 import shutil
@@ -17,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from epg import tasks, version
+from epg import tasks
+from epg.cluster.squeue import jobs
 from epg.cluster.supervisor import parse_launcher
 from epg.config import Config, load
 from epg.errors import RunError, UserError
@@ -25,15 +24,23 @@ from epg.evaluation.tuned import with_scales
 from epg.farm.serial import SerialFarm
 from epg.farm.work import Shared
 from epg.methods.base import Method, make_method
-from epg.runs.directory import SUBMISSION, SUBMITTED_SCRIPT, RunDirectory
-from epg.runs.files import read_object, write_durably
-from epg.training.estimate import TrialError, duration, estimate
+from epg.process.launcher import installed_mpi
+from epg.process.progress import duration
+from epg.process.shipped import BATCH_SCRIPTS
+from epg.runs.directory import RunDirectory
+from epg.runs.submission import submitted, write_submission
+from epg.training.estimate import TrialError, estimate
 from epg.training.loop import digest, starting_params
 from epg.training.runner import TrainingRunner
+from epg.training.tensorboard import check_tensorboard
 
 SEEDS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?")
 """A part of an array: 7, 0-9, or every third of 0-9:3."""
 DIRECTIVE = re.compile(r"#SBATCH --([a-z-]+)(=.*)?")
+LIMIT = re.compile(r"(?i)([0-9]+-)?[0-9]+(:[0-9]+){0,2}|infinite|unlimited")
+"""Times as sbatch takes them."""
+LOADS_MPI = re.compile(r"(?i)\s*(module|ml|spack)\s.*(mpi|mvapich|hpcx)")
+"""A line of shell that makes a site's MPI available."""
 OURS = {
     "array": "--seeds",
     "wrap": "a script of your own",
@@ -70,8 +77,8 @@ class Job:
         if self.seeds is None:
             return {self.run: with_scales(config)}
         return {
-            self.run / f"seed-{seed}": with_scales(config.model_copy(update={"seed": seed}))
-            for seed in numbers(self.seeds)
+            run: with_scales(config.model_copy(update={"seed": seed}))
+            for seed, run in seed_runs(self.run, self.seeds, self.overrides).items()
         }
 
     @property
@@ -81,6 +88,15 @@ class Job:
         if not text.isdecimal() or int(text) < 2:
             raise UserError(f"--tasks: found {text}, needed are a master and a worker at least")
         return int(text)
+
+
+def seed_runs(run: Path, seeds: str, overrides: Sequence[str]) -> dict[int, Path]:
+    """The run directory of each seed, in a folder of theirs. Raises `UserError`."""
+    if any(text.startswith("seed=") for text in overrides):
+        raise UserError(f"--seeds: found {seeds} and an override of seed; give one of them")
+    if (run / "config.yaml").exists():
+        raise UserError(f"{run}: holds a run by itself; name another --run for the seeds")
+    return {seed: run / f"seed-{seed}" for seed in numbers(seeds)}
 
 
 def numbers(seeds: str) -> list[int]:
@@ -96,13 +112,6 @@ def numbers(seeds: str) -> list[int]:
             raise UserError(f"--seeds: found {seeds!r}, expected such as 0-9, 1,5,7 or 0-99%4")
         found += range(first, max(first, last) + 1, step or 1)
     return found
-
-
-def templates() -> Path:
-    """The folder of templates: in the package, or, where that is edited, beside it."""
-    package = Path(version.__file__).parent
-    inside = package / "mpi_launch"
-    return (inside if inside.is_dir() else package.parent / "mpi_launch") / "slurm"
 
 
 def script(job: Job, arguments: Sequence[str], log_in_run: bool) -> str:
@@ -132,7 +141,7 @@ def script(job: Job, arguments: Sequence[str], log_in_run: bool) -> str:
     }
     setup = [*job.setup, f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"']
     title = "# Written by: " + " ".join(shlex.join(["epg", *arguments]).split())
-    template = (templates() / f"{kind}.sh").read_text()
+    template = (BATCH_SCRIPTS / f"{kind}.sh").read_text(encoding="utf-8")
     if log_in_run:
         directives = {"output": log, **directives}
     return render(template, title, directives, variables, setup)
@@ -212,8 +221,8 @@ def submit(job: Job, arguments: Sequence[str], show: bool) -> None:
 
     arguments: those of the command. Raises `UserError` for what would fail in the queue.
     """
-    if job.seeds and any(text.startswith("seed=") for text in job.overrides):
-        raise UserError(f"--seeds: found {job.seeds} and an override of seed; give one of them")
+    if job.seeds is not None:
+        seed_runs(job.run, job.seeds, job.overrides)
     config = load(job.config, job.overrides)
     scaled = with_scales(config)
     method = make_method(scaled, tasks.make(scaled.task))
@@ -228,7 +237,7 @@ def submit(job: Job, arguments: Sequence[str], show: bool) -> None:
         check(job, config, method)
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}") from None
-    for line in plan(job, config, units):
+    for line in (*mpi_warnings(job), *plan(job, config, units)):
         print(line, file=words, flush=True)
     text = script(job, arguments, log_in_run=not show)
     if show:
@@ -244,7 +253,7 @@ def check_queue(job: Job) -> None:
         raise UserError(
             "sbatch: not found: this is no machine of a SLURM cluster; --print shows the script"
         )
-    waiting = submitted(job.run)
+    waiting, _ = submitted(job.run)
     if waiting is not None and any(name.partition("_")[0] == waiting for name in jobs() or ()):
         raise UserError(
             f"{job.run}: job {waiting} is at it, or waits in the queue; scancel {waiting} ends it"
@@ -253,7 +262,16 @@ def check_queue(job: Job) -> None:
 
 def check(job: Job, config: Config, method: Method) -> None:
     """Raise `UserError` for what would fail in the queue."""
+    for name, value in job.directives.items():
+        _directive(name, value)
+    limit = job.directives.get("time")
+    if limit is not None and not LIMIT.fullmatch(limit):
+        raise UserError(
+            f"--time: found {limit!r}, allowed: minutes, or such as 24:00:00, 2-12 (days-hours), "
+            "2-12:30:00 or UNLIMITED"
+        )
     parse_launcher(job.launcher)
+    check_tensorboard(config.log.tensorboard)
     gpus = [name for name in GPUS if name in job.directives]
     if config.device != "cpu" and not gpus:
         raise UserError(f"device: found {config.device}, but the job has no GPU; give it --gpus N")
@@ -266,8 +284,6 @@ def check(job: Job, config: Config, method: Method) -> None:
         starting_params(method, job.start_from)
     if job.start_from is not None:
         config = config.model_copy(update={"start_from": digest(job.start_from)})
-    if job.seeds and (job.run / "config.yaml").exists():
-        raise UserError(f"{job.run}: holds a run by itself; name another --run for the seeds")
     directories = [
         RunDirectory(run, each, method.metrics, method.validated_as())
         for run, each in job.runs(config).items()
@@ -277,6 +293,17 @@ def check(job: Job, config: Config, method: Method) -> None:
         raise UserError(
             f"{job.run}: all {total} generations were done before; more of them: steps=N"
         )
+
+
+def mpi_warnings(job: Job) -> Iterator[str]:
+    """What hides the MPI that a line of its setup makes available."""
+    installed = installed_mpi()
+    for line in job.setup:
+        if installed and LOADS_MPI.match(line):
+            yield (
+                f"warning: {installed} in this environment goes before the MPI of {line!r}; "
+                "uninstall it to use the site's"
+            )
 
 
 def plan(job: Job, config: Config, units: int) -> Iterator[str]:
@@ -323,45 +350,13 @@ def queue(job: Job, text: str) -> str:
         words = [line.removeprefix("sbatch: error: ") for line in result.stderr.splitlines()]
         raise UserError(f"sbatch: {'; '.join(words)}")
     number = result.stdout.strip().partition(";")[0]
-    record = {"job": number, "seeds": numbers(job.seeds) if job.seeds else None}
+    seeds = numbers(job.seeds) if job.seeds else None
     try:
-        write_durably(job.run / SUBMISSION, (json.dumps(record) + "\n").encode())
-        write_durably(job.run / SUBMITTED_SCRIPT, text.encode())
+        write_submission(job.run, number, seeds, text)
     except OSError as error:
         why = f"{error.filename}: {error.strerror}"
         raise RunError(f"job {number} is queued, but that could not be noted: {why}") from None
     return number
-
-
-def submitted(folder: Path) -> str | None:
-    """The number of the job that was submitted for a run, or for the folder of an array."""
-    job: str | None = read_object(folder / SUBMISSION).get("job")
-    return job
-
-
-def submitted_seeds(folder: Path) -> list[int]:
-    """Those of an array."""
-    seeds: list[int] | None = read_object(folder / SUBMISSION).get("seeds")
-    return seeds or []
-
-
-def jobs(*owners: int) -> dict[str, str] | None:
-    """In SLURM's queue, of some users or of this one: state and reason, by number.
-
-    That is 12, or in an array 12_3. None if SLURM does not answer.
-    """
-    if shutil.which("squeue") is None:
-        return None
-    users = ",".join(str(owner) for owner in owners or [os.getuid()])
-    how = ("--noheader", "--all", "--array", "--format=%i|%T|%r")
-    result = _run(["squeue", *how, f"--user={users}"])
-    if result.returncode:
-        return None
-    found = {}
-    for line in result.stdout.splitlines():
-        number, state, reason = line.strip().split("|", 2)
-        found[number] = state if reason in ("None", "") else f"{state} ({reason})"
-    return found
 
 
 def _make(folder: Path) -> list[Path]:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from epg.errors import UserError
 from epg.process.launcher import LAUNCH, ON_TERMINAL, RANKS_ASKED_FOR, find_mpirun
-from epg.process.signals import GRACE_SECONDS, asked_to_save, die_with_parent
+from epg.process.signals import USUAL_GRACE, asked_to_save, die_with_parent
 from epg.runs.files import read_object
 from epg.runs.lock import STALE_SECONDS
 
@@ -35,8 +35,8 @@ START_SECONDS = 900.0
 """From the launch to the first sign of life; a thousand ranks take long to import from one disk."""
 SILENT_SECONDS = 2 * STALE_SECONDS
 """Between two signs of life; network file systems tell of them late."""
-END_SECONDS = 10.0
-SAVE_SECONDS = GRACE_SECONDS + 30.0
+END_SECONDS = 60.0
+"""From the end of a run, or of its grace, to that of its ranks, whose machine may be loaded."""
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 300.0
 
@@ -120,11 +120,17 @@ def parse_launcher(command: str) -> list[str]:
 
 
 def supervise(
-    run: Path, ranks: int, arguments: Sequence[str], max_relaunches: int, command: str = MPIRUN
+    run: Path,
+    ranks: int,
+    arguments: Sequence[str],
+    max_relaunches: int,
+    command: str = MPIRUN,
+    grace: float = USUAL_GRACE,
 ) -> int:
     """Keep a run going until it is done, told to end, failed, or crashing in vain; exit code.
 
-    max_relaunches: so many crashes in a row in which no chunk was finished.
+    max_relaunches: so many crashes in a row in which no chunk was finished; grace: seconds that
+    the run gives its units after SIGUSR1.
     """
     launcher, in_vain, false_starts = Launcher(command), 0, 0
     while True:
@@ -133,7 +139,7 @@ def supervise(
             return 1
         done, beat = _progress(run), _time(run / "lock")
         launcher.start(ranks, arguments)
-        code = _watch(launcher, run, beat)
+        code = _watch(launcher, run, beat, grace)
         state = read_object(run / "state.json")
         if state.get("launch") == launcher.launch:
             launcher.begun = True
@@ -144,6 +150,11 @@ def supervise(
             if state["state"] == "failed":
                 return 1
         if launcher.signal_name:  # else a SIGTERM is the launcher's, who lost a rank
+            if state.get("launch") != launcher.launch:
+                _say(
+                    f"{run}: told to end ({launcher.signal_name}) while its ranks started; that is "
+                    "all the launcher's words above are about, and the same command goes on"
+                )
             return CODES[launcher.signal_name]
         if not launcher.begun:  # refused, done before, or crashed at once
             false_starts += 1
@@ -166,10 +177,10 @@ def supervise(
             return CODES[launcher.signal_name]
 
 
-def _watch(launcher: Launcher, run: Path, beat: float) -> int:
+def _watch(launcher: Launcher, run: Path, beat: float, grace: float) -> int:
     """The exit code of the launcher, which is killed when it will not come to an end by itself.
 
-    beat: the age of the lock that an earlier start has left.
+    beat: the age of the lock that an earlier start has left; grace: as in `supervise`.
     """
     begun = since = time.monotonic()
     ended_at = None
@@ -186,7 +197,7 @@ def _watch(launcher: Launcher, run: Path, beat: float) -> int:
         if ended_at is not None and now - ended_at > END_SECONDS:
             why = f"the job does not end, {END_SECONDS:.0f} s after the run has"
         elif launcher.signal_name and now - launcher.signalled_at > (
-            SAVE_SECONDS if launcher.signal_name == "SIGUSR1" else END_SECONDS
+            END_SECONDS + grace * (launcher.signal_name == "SIGUSR1")
         ):
             why = f"the job does not end after {launcher.signal_name}"
         elif now - since > (SILENT_SECONDS if since > begun else START_SECONDS):

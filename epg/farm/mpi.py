@@ -39,7 +39,7 @@ SILENCE_SECONDS = 20.0
 
 MEETING_SECONDS = 300.0
 """All ranks are up when they are connected, and say who they are at once."""
-GOODBYE_SECONDS = 5.0
+GOODBYE_SECONDS = 30.0
 """Workers that have not gone home by then are ended."""
 
 

@@ -61,7 +61,9 @@ class Result:
     exploded: int = 0
     """episodes that left the finite"""
     seconds: float = 0.0
-    """core-seconds it took; measured by the runner"""
+    """that passed meanwhile; measured by the runner"""
+    core_seconds: float = 0.0
+    """that processors worked for it; measured by the runner"""
     megabytes: float = 0.0
     """the most memory that its process has had; measured by the runner, not journaled"""
 
@@ -144,16 +146,18 @@ class Runner(ABC):
 
     def attempt(self, shared: Shared | None, unit: Unit, limit: float = math.inf) -> Outcome:
         """The result of a unit within `limit` seconds; a failure, if it raises anything."""
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         try:
             with time_limit(limit):
                 result = self.run(shared, unit)
         except (Exception, SystemExit):
             return Failure(unit, traceback.format_exc()[-LONGEST_WHY:])
-        seconds = (time.perf_counter() - started) * self.work.threads
-        logger.info("%s: %d steps in %.2f core-seconds", unit, result.steps, seconds)
+        seconds, core_seconds = time.perf_counter() - started, time.process_time() - worked
+        logger.info(
+            "%s: %d steps in %.2f s, %.2f core-seconds", unit, result.steps, seconds, core_seconds
+        )
         megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return replace(result, seconds=seconds, megabytes=megabytes)
+        return replace(result, seconds=seconds, core_seconds=core_seconds, megabytes=megabytes)
 
     @abstractmethod
     def run(self, shared: Shared | None, unit: Unit) -> Result:

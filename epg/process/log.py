@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import platform
@@ -15,12 +16,20 @@ from epg.version import __version__
 logger = logging.getLogger("epg")
 logger.addHandler(logging.NullHandler())  # until a log is open, nothing is logged
 logging.raiseExceptions = False  # on a full disk the log must not be what ends a run
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that is not writable
 
 
 def open_log(folder: Path, rank: int) -> None:
-    """Append to this rank's file from now on."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / f"rank-{rank}.log")
+    """Append to this rank's file from now on; where that cannot be opened, say so and go on."""
+    path = folder / f"rank-{rank}.log"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise OSError(errno.EEXIST, "not a file")  # a link leads elsewhere, a pipe waits
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        print(f"warning: {path}: {error.strerror}; without this log", flush=True)
+        return
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for old in logger.handlers[:]:
         logger.removeHandler(old)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 from pathlib import Path
 
 
@@ -29,6 +30,25 @@ def cores() -> int:
 def memory_gigabytes() -> float:
     """Of the whole machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def memory_limit() -> tuple[int, str]:
+    """Bytes of memory that this process can have at most, and who says so."""
+    limits = [(round(memory_gigabytes() * 2**30), "this machine")]
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        limits.append((soft, "ulimit -v"))
+    for line in _lines("/proc/self/cgroup"):
+        _, controllers, group = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        root = Path("/sys/fs/cgroup", controllers)
+        file = "memory.limit_in_bytes" if controllers else "memory.max"
+        for folder in (place := root / group.lstrip("/"), *place.parents):
+            if folder.is_relative_to(root):
+                told = "".join(_lines(str(folder / file)))
+                limits += [(int(told), "its control group")] if told.isdecimal() else []
+    return min(limits)
 
 
 def _lines(path: str) -> list[str]:

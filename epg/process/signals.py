@@ -1,7 +1,7 @@
 """What signals ask of a process, and a limit on the time that a piece of work may take.
 
-SIGTERM ends it at once. SIGUSR1 asks it to finish what takes no longer than `GRACE_SECONDS`, to
-drop the rest, and to end with what it has.
+SIGTERM ends it at once. SIGUSR1 asks it to finish what takes no longer than its grace, to drop the
+rest, and to end with what it has.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from typing import Any
 from epg.errors import SaveRequested, Terminated
 
 PR_SET_PDEATHSIG = 1
-GRACE_SECONDS = 20.0
+USUAL_GRACE = 20.0
 LONGEST_SECONDS = 1e9
 """A timer takes no infinity."""
 ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_grace = [USUAL_GRACE]
+"""Seconds."""
 _asked: list[float] = []
 """When SIGUSR1 came first."""
 _ending: list[int] = []
@@ -73,6 +75,11 @@ def install_save_handler() -> None:
     signal.signal(signal.SIGUSR1, _note)
 
 
+def set_grace(seconds: float) -> None:
+    """What is at work when SIGUSR1 comes may take so long."""
+    _grace[0] = seconds
+
+
 def asked_to_save() -> bool:
     """Whether SIGUSR1 came: begin nothing new."""
     return bool(_asked)
@@ -80,7 +87,7 @@ def asked_to_save() -> bool:
 
 def grace_is_over() -> bool:
     """Whether SIGUSR1 came so long ago that what still runs is to be dropped."""
-    return bool(_asked) and time.monotonic() - _asked[0] > GRACE_SECONDS
+    return bool(_asked) and time.monotonic() - _asked[0] > _grace[0]
 
 
 @contextmanager
@@ -119,8 +126,8 @@ def _end(number: int, frame: object) -> None:
 def _note(number: int, frame: object) -> None:
     _asked.append(time.monotonic())
     left, _ = signal.getitimer(signal.ITIMER_REAL)
-    if left > GRACE_SECONDS:
-        signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
+    if left > _grace[0]:
+        signal.setitimer(signal.ITIMER_REAL, _grace[0])
 
 
 def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:

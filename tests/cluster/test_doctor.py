@@ -10,13 +10,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy
+import pytest
 import torch
+
+from epg.process.launcher import installed_mpi
 
 Run = Callable[..., object]
 
 
-def test_this_machine_can_run(command: Run, tmp_path: Path) -> None:
-    said = command("epg", "doctor", "--json", folder=tmp_path)
+def test_this_machine_can_run(
+    command: Run, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Where an MPI of the site's stands behind the environment's own, that is remarked."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "mpirun").write_text("#!/bin/sh\nexit 1\n")
+    (site / "mpirun").chmod(0o755)
+    said = command("sh", "-c", f"PATH=$PATH:{site} epg doctor --json", folder=tmp_path)
     assert said.code == 0, said
     *lines, last = said.out.splitlines()
     found = json.loads(last)
@@ -26,6 +35,8 @@ def test_this_machine_can_run(command: Run, tmp_path: Path) -> None:
     assert by_name["torch"]["found"].startswith(torch.__version__)
     assert f"{len(os.sched_getaffinity(0))} cores" in by_name["processor"]["found"]
     assert "starts 2 ranks that see each other" in by_name["mpirun"]["found"]
+    hidden = "in this environment goes before "
+    assert (hidden in by_name["mpirun"]["advice"]) == (installed_mpi() is not None)
     assert str(tmp_path) in by_name["disk"]["found"] and "ms" in by_name["disk"]["found"]
     for name in by_name:
         assert any(line.startswith(name) for line in lines)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from epg.cluster.slurm import numbers, parse_directive, seconds_of, templates
+from epg.cluster.slurm import numbers, parse_directive, seconds_of
 from epg.errors import UserError
+from epg.process.launcher import installed_mpi
+from epg.process.shipped import BATCH_SCRIPTS
 
 Run = Callable[..., object]
 REPOSITORY = Path(__file__).parents[2]
@@ -41,6 +43,8 @@ def folder(tiny: Path, tmp_path: Path) -> Path:
         (("--launcher", ""), "--launcher: found nothing"),
         (("--launcher", "srun '"), "--launcher: found"),
         (("--sbatch=--ntasks=many",), "--tasks: found many"),
+        (("--time", "tomorrow"), "--time: found 'tomorrow', allowed: minutes, or such as 24:00:00"),
+        (("--sbatch=--time=1:2:3:4",), "--time: found '1:2:3:4'"),
     ],
 )
 def test_mistakes_are_one_line(epg: Run, folder: Path, more: tuple[str, ...], told: str) -> None:
@@ -78,6 +82,8 @@ def test_what_is_printed_is_what_was_asked_for(epg: Run, folder: Path) -> None:
         assert lines.count(line) == 1, line
     assert "mem-per-cpu" not in said.out and ".venv" not in said.out.partition("PATH=")[0]
     assert "2 workers and a master; a generation has 2 units, 1 for each worker" in said.err
+    hidden = f"{installed_mpi()} in this environment goes before the MPI of 'module load openmpi'"
+    assert (hidden in said.err) == (installed_mpi() is not None)
     assert subprocess.run(["bash", "-n"], input=said.out, text=True).returncode == 0
     assert list(folder.iterdir()) == [folder / "config.yaml"]
 
@@ -140,36 +146,12 @@ def test_templates_run_alike() -> None:
     """What stands below the line is the same in all that train, and all are shell."""
     bodies = set()
     for name in ("cpu", "gpu", "array", "preemptible"):
-        text = (templates() / f"{name}.sh").read_text()
+        text = (BATCH_SCRIPTS / f"{name}.sh").read_text()
         bodies.add(text.partition("# From here on nothing needs to be changed.")[2])
     assert len(bodies) == 1 and "scontrol requeue" in bodies.pop()
-    for path in templates().glob("*.sh"):
+    for path in BATCH_SCRIPTS.glob("*.sh"):
         assert subprocess.run(["bash", "-n", path]).returncode == 0
         assert os.access(path, os.X_OK)
-
-
-def test_an_installed_wheel_has_the_templates(folder: Path) -> None:
-    """And prints the same script as here."""
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder,
-         REPOSITORY],
-        check=True,
-    )  # fmt: skip
-    [wheel] = folder.glob("*.whl")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
-    subprocess.run([*pip, folder / "site", wheel], check=True)
-    command = [sys.executable, "-m", "epg", *SUBMIT, "--print"]
-    environment = os.environ | {"PYTHONPATH": str(folder / "site")}
-    there, here = (
-        subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=True)
-        for env in (environment, os.environ)
-    )
-    assert there.stdout == here.stdout and "scontrol requeue" in there.stdout
-    found = subprocess.run(
-        [sys.executable, "-c", "from epg.cluster.slurm import templates; print(templates())"],
-        cwd=folder, env=environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert found.stdout.strip() == str(folder / "site" / "epg" / "mpi_launch" / "slurm")
 
 
 def test_status_of_a_run_without_slurm(epg: Run, finished: Path, tmp_path: Path) -> None:
