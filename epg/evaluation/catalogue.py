@@ -29,7 +29,7 @@ def catalogue() -> list[Described]:
     for name in METHODS:
         method = find("method", name)
         card: Card = method.card
-        summary = (method.__doc__ or "").splitlines()[0].removesuffix(".")
+        summary = (method.__doc__ or "").partition("\n")[0].removesuffix(".")
         found.append(Described(name, summary, card.learns, card.how, card.agents, card.paper))
     return found
 

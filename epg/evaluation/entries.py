@@ -8,7 +8,8 @@ from epg import tasks
 from epg.config import Config, Setup
 from epg.errors import UserError
 from epg.evaluation.entry import Entry, entry_of
-from epg.evaluation.protocol import UNTRAINED, Protocol, SavedFiles
+from epg.evaluation.protocol import UNTRAINED, Protocol, SavedFiles, remark
+from epg.evaluation.tuned import TUNED
 from epg.methods.base import Params, make_algorithm, settings_of
 from epg.methods.saved import Saved
 from epg.tasks.base import Task
@@ -32,12 +33,14 @@ def entries_of(protocol: Protocol, files: SavedFiles) -> Iterator[Entry]:
                     called = UNTRAINED if len(files.names) == 1 else f"{UNTRAINED} {name}"
                     yield _of_saved(called, saved, _first_params(name, saved), task, protocol)
                 continue
-            algorithm, mine, remark = make_algorithm(method), setup, ""
+            algorithm, mine, how = make_algorithm(method), setup, ""
             if algorithm.tuned_as is not None:
-                settings = protocol.tuned[task.name][method]
-                mine = setup.change(**settings.model_dump(exclude={"exact"}))
-                remark = "" if settings.exact else "; not tuned for this task and budget: epg tune"
-            yield entry_of(method, algorithm, task, mine, remark)
+                settings = protocol.tuned.get(task.name, {}).get(method)
+                if settings is None:
+                    raise UserError(f"{task.name}: the protocol lacks the settings of {method}")
+                mine = setup.change(**settings.model_dump(include=set(TUNED)))
+                how = remark(settings)
+            yield entry_of(method, algorithm, task, mine, how)
 
 
 def changed(saved: Saved, protocol: Protocol) -> Config:

@@ -5,6 +5,7 @@ Shape letters: n lifetimes, U updates.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from epg.farm import Farm
 from epg.farm.work import Outcome, Result, Runner, Shared, Unit, Work, Workload
 from epg.lifetime import live
 from epg.methods.base import BATCH, Algorithm
+from epg.methods.footprint import check_lifetimes, check_memory
+from epg.process.launcher import launched_size
+from epg.process.progress import Progress
 from epg.runs.collect import Collected, Collector
 from epg.runs.journal import Journal
 from epg.runs.lock import Lock
@@ -49,8 +53,7 @@ class EntryResult:
     """[n, U], as `LifetimeResult` has them"""
     steps: int
     """environment steps, final episodes included"""
-    seconds: float
-    """core-seconds"""
+    core_seconds: float
 
 
 def entry_of(
@@ -62,6 +65,16 @@ def entry_of(
         task, method, algorithm.about(setup) + remark, setup,
         lambda seeds: algorithm.agents(task, setup, seeds), algorithm.batch,
     )  # fmt: skip
+
+
+def check_entries(entries: Sequence[Entry], lifetimes: int) -> None:
+    """Raise `UserError` if so many lifetimes of each are more than memory holds."""
+    alone = launched_size() == 1  # ranks live in as small units as there is need for
+    for entry in entries:
+        at_once = min(entry.batch if alone else 2, lifetimes)
+        check_lifetimes(entry.setup, entry.task, at_once)
+    returns = sum(8 * lifetimes * entry.setup.lifetime.updates for entry in entries)
+    check_memory("all lifetimes", {f"the returns of {lifetimes} in each update": returns})
 
 
 class EntryRunner(Runner):
@@ -89,9 +102,19 @@ class EntryRunner(Runner):
         lock: held, on the journal's folder. Raises `RunError` if some raised an exception, with all
         others in the journal, or if another start has taken the folder over.
         """
-        collector = Collector(farm, journal, lock, self.work.threads)
+        collector = Collector(farm, journal, lock)
         workloads = self._workloads(farm.workers, lifetimes)
-        parts = collector.collect(None, workloads, self._report)
+        lived = Lived(len(self.entries), lifetimes, self.purpose == Purpose.TUNING)
+        for outcome in journal.read(0):
+            lived.add(outcome)
+        with Progress(lived.total, lived.done, lived.text()) as progress:
+
+            def arrived(outcome: Outcome, collected: Collected) -> None:
+                lived.add(outcome)
+                if isinstance(outcome, Result):
+                    progress.show(lived.done, f"{lived.text()}, {progress.left(lived.done)}")
+
+            parts = collector.collect(None, workloads, arrived)
         failures = [failure for part in parts for failure in part.reasons]
         if failures:
             entry = self.entries[failures[0].unit.entry]
@@ -100,7 +123,11 @@ class EntryRunner(Runner):
                 f"({len(failures)} units failed; the same command tries them again)"
             )
         by_entry = {part.workload.entry: part for part in parts}
-        return [_result(by_entry[number], lifetimes) for number in range(len(self.entries))]
+        results = []
+        for number, entry in enumerate(self.entries):
+            with by_entry[number].used():
+                results.append(_result(by_entry[number], lifetimes, entry.setup.lifetime.updates))
+        return results
 
     def _workloads(self, workers: int, lifetimes: int) -> list[Workload]:
         """A workload an entry, those that take the longest first.
@@ -116,17 +143,43 @@ class EntryRunner(Runner):
             for number in order
         ]
 
-    def _report(self, outcome: Outcome, collected: Collected) -> None:
-        if isinstance(outcome, Result):
-            entry = self.entries[outcome.unit.entry]
-            done, total = len(collected.done), collected.workload.total
-            print(f"{entry.task.name}, {entry.method}: {done} of {total} lifetimes", flush=True)
+
+class Lived:
+    """How many lifetimes of all entries are done."""
+
+    def __init__(self, entries: int, lifetimes: int, tuning: bool) -> None:
+        self.total = entries * lifetimes
+        self._entries = entries
+        self._lifetimes = lifetimes
+        self._tuning = tuning
+        self._members: defaultdict[int, set[int]] = defaultdict(set)
+        """by entry"""
+
+    def add(self, outcome: Outcome) -> None:
+        """A unit has lived, now or before; one that failed has not."""
+        unit = outcome.unit
+        known = unit.entry < self._entries and unit.members.stop <= self._lifetimes
+        if known and isinstance(outcome, Result):
+            self._members[unit.entry].update(unit.members)
+
+    @property
+    def done(self) -> int:
+        return sum(map(len, self._members.values()))
+
+    def text(self) -> str:
+        """For people."""
+        whole = sum(len(members) == self._lifetimes for members in self._members.values())
+        setting = f"setting {whole} of {self._entries}, " if self._tuning else ""
+        return f"{setting}{self.done:,} of {self.total:,} lifetimes"
 
 
-def _result(collected: Collected, lifetimes: int) -> EntryResult:
+def _result(collected: Collected, lifetimes: int, updates: int) -> EntryResult:
+    final, returns = collected.array("final_return"), collected.array("episode_returns")
+    if final.shape != (lifetimes,) or returns.shape != (lifetimes, updates):
+        raise ValueError(f"returns of shapes {final.shape}, {returns.shape}")
     return EntryResult(
-        final_return=collected.array("final_return")[:lifetimes],
-        episode_returns=collected.array("episode_returns")[:lifetimes],
+        final_return=final.astype(np.float64),
+        episode_returns=returns.astype(np.float64),
         steps=sum(r.steps for r in collected.results),
-        seconds=sum(r.seconds for r in collected.results),
+        core_seconds=sum(r.core_seconds for r in collected.results),
     )

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from epg import tasks
-from epg.errors import INTERRUPTIONS, RunError, UserError
+from epg.errors import INTERRUPTIONS, UserError
 from epg.evaluation import transfer
 from epg.evaluation.entries import entries_of
-from epg.evaluation.entry import Entry, EntryResult, EntryRunner
-from epg.evaluation.plot import plot_curves
+from epg.evaluation.entry import Entry, EntryResult, EntryRunner, check_entries
+from epg.evaluation.plot import Curve, colors_of, plot_curves
 from epg.evaluation.protocol import Protocol, SavedFiles, plan
 from epg.evaluation.scores import (
     Families,
     Row,
+    Score,
     TaskScores,
     csv_of,
     normalised,
@@ -27,11 +28,12 @@ from epg.evaluation.scores import (
     scores_of,
     table_of,
 )
+from epg.evaluation.tables import wrap
 from epg.farm import Farm
 from epg.farm.run import run_on_ranks
 from epg.farm.worker import failing_together
 from epg.process.log import open_log
-from epg.runs.files import remove_unfinished, write_durably
+from epg.runs.files import as_mistakes, foreseen, read_bytes, remove_unfinished, write_durably
 from epg.runs.journal import Journal
 from epg.runs.lock import Lock
 from epg.seeds import Purpose
@@ -41,7 +43,7 @@ from epg.upgrade import upgrade_protocol
 PROTOCOL, JOURNAL = "protocol.yaml", "journal.jsonl"
 OVER = (
     "Intervals: 95 %, stratified bootstrap. Over lifetimes they speak of these losses; rows over "
-    "evolution seeds,\neach seed one number, of the method that evolved them. A tie counts half in "
+    "evolution seeds, each seed one number, of the method that evolved them. A tie counts half in "
     "P(> ppo)."
 )
 
@@ -73,7 +75,7 @@ class Evaluation:
 
     @property
     def core_hours(self) -> float:
-        return sum(s.result.seconds for task in self.tasks for s in task.scores) / 3600
+        return sum(s.result.core_seconds for task in self.tasks for s in task.scores) / 3600
 
     @cached_property
     def overall(self) -> list[Row]:
@@ -88,33 +90,37 @@ class Evaluation:
             parts.append("\n".join(self._overall_lines()))
         if len(self.tasks) > 1 or published:
             parts.append("\n".join(transfer.table(self.tasks, self.trained_on, published)))
-        return "\n\n".join([*parts, f"{OVER}\nwritten to {self.out}"])
+        return "\n\n".join([*parts, "\n".join([*wrap(OVER), f"written to {self.out}"])])
 
     def _overall_lines(self) -> list[str]:
         if not self.overall:
-            return [
+            return wrap(
                 "no scores over all tasks: they need the methods random and ppo, and a ppo "
                 "above random on every task"
-            ]
+            )
         head = "all tasks, each on its own scale: random 0, ppo 1"
         if not all(found["ppo"].exact for found in self.protocol.tuned.values()):
             head += " (which is not tuned for all of them)"
-        return [head, *table_of(self.overall)]
+        return [*wrap(head), "", *table_of(self.overall)]
 
     def pictures(self) -> dict[str, bytes]:
         """Learning curves on each task, as PNGs by file name; a method has one colour in all."""
-        methods = dict.fromkeys(s.entry.method for task in self.tasks for s in task.scores)
-        colors = {name: f"C{i}" for i, name in enumerate(methods)}
+        family = {name: f for f, names in self.files.families().items() for name in names}
+        learned = dict.fromkeys(family.get(name, name) for name in self.files.names)
+        colors = colors_of(list(learned))
         found = {}
         for task in self.tasks:
-            curves, shown = {}, {}
+            together: dict[str, list[Score]] = {}
             for score in task.scores:
-                failed = f" ({score.failures} failed)" if score.failures else ""
-                label = score.entry.method + failed
-                curves[label] = score.result.episode_returns
-                shown[label] = colors[score.entry.method]
+                name = score.entry.method
+                together.setdefault(family.get(name, name), []).append(score)
+            curves = [
+                Curve(name, colors(name), tuple(score.result.episode_returns for score in scores),
+                      sum(score.failures for score in scores))
+                for name, scores in together.items()
+            ]  # fmt: skip
             steps = task.scores[0].entry.setup.lifetime.steps_per_update
-            found[tasks.file_name(task.task)] = plot_curves(task.task, curves, steps, shown)
+            found[tasks.file_name(task.task)] = plot_curves(task.task, curves, steps)
         return found
 
     def plain(self) -> dict[str, Any]:
@@ -162,6 +168,7 @@ def carry_out(protocol: Protocol, files: SavedFiles, out: Path) -> Evaluation | 
     """An evaluation that was planned, or what is missing of it; None on workers."""
     refuse_others(out, protocol)
     entries = list(entries_of(protocol, files))
+    check_entries(entries, protocol.lifetimes)
     runner = EntryRunner(protocol, entries, protocol.seed, Purpose.EVALUATION)
     results: list[Evaluation] = []
 
@@ -172,6 +179,7 @@ def carry_out(protocol: Protocol, files: SavedFiles, out: Path) -> Evaluation | 
     return results[0] if results else None
 
 
+@as_mistakes()
 def refuse_others(out: Path, protocol: Protocol) -> None:
     """Raise `UserError` if a folder holds something else than this evaluation."""
     if out.exists() and not out.is_dir():
@@ -181,7 +189,7 @@ def refuse_others(out: Path, protocol: Protocol) -> None:
         return
     if not (out / PROTOCOL).exists():
         raise UserError(f"{out}: holds other files and no {PROTOCOL}; name a new --out")
-    theirs, ours = (p.model_dump(mode="json") for p in (read_protocol(out), protocol))
+    theirs, ours = read_protocol(out).numbers(), protocol.numbers()
     for name, here in ours.items():
         if theirs[name] != here:
             raise UserError(
@@ -194,7 +202,7 @@ def read_protocol(out: Path) -> Protocol:
     """What is evaluated in a folder."""
     path = out / PROTOCOL
     try:
-        data = upgrade_protocol(parse_yaml(path.read_text()))
+        data = upgrade_protocol(parse_yaml(read_bytes(path).decode()))
         return Protocol.model_validate_json(json.dumps(data))
     except (TypeError, ValueError, OSError, UserError) as error:
         reason = str(error).splitlines()[0]
@@ -206,7 +214,6 @@ def _master(
 ) -> Evaluation:
     """The master's part."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
         with Lock(out / "lock") as lock:
             refuse_others(out, protocol)  # who came first may have made it theirs
             remove_unfinished(out)
@@ -225,13 +232,13 @@ def _master(
     except OSError as error:
         if not error.filename:
             raise
-        raise RunError(f"{error.filename}: {error.strerror}") from None
+        raise foreseen(error) from None
 
 
 def _former_hash(out: Path) -> str | None:
     """The hash of the protocol that stands in a folder, by the text that it has there."""
     path = out / PROTOCOL
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.exists() else None
+    return hashlib.sha256(read_bytes(path)).hexdigest()[:16] if path.exists() else None
 
 
 def _by_task(

@@ -6,7 +6,7 @@ Shape letters: P lifetimes, U updates, M new rows, n parameters of a policy.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,11 @@ from epg.errors import UserError
 from epg.evaluation.bootstrap import LIFETIMES, Interval, summarise
 from epg.evaluation.plot import band, png
 from epg.evaluation.protocol import SavedFiles
+from epg.evaluation.tables import cells_of, wrap
 from epg.lifetime import live
 from epg.methods.base import Dissection
+from epg.methods.footprint import check_lifetimes
+from epg.process.progress import Progress
 from epg.runs.files import read_object, write_durably
 from epg.seeds import LifetimeSeeds, Purpose
 from epg.tasks.base import draw_mdps
@@ -48,6 +51,8 @@ class GradientProbe:
     ppo_norms: list[Tensor] = field(default_factory=list)
     changes: dict[str, list[Tensor]] = field(default_factory=dict)
     """‖g − g without the input‖ / ‖g‖, by input"""
+    noted: Callable[[int], None] = lambda updates: None
+    """is told of how many updates something is noted"""
 
     @property
     def history(self) -> int:
@@ -65,6 +70,7 @@ class GradientProbe:
         for name, loss in self.parts.without.items():
             change = (ours - self._gradient(loss, agents, experience)).norm(dim=1)
             self.changes.setdefault(name, []).append(change / self.norms[-1])
+        self.noted(len(self.norms))
         return self.loss.objective(agents, experience)
 
     def _gradient(self, loss: Loss, agents: ActorCritic, experience: Experience) -> Tensor:
@@ -108,15 +114,17 @@ class GradientReport:
 
     def table(self) -> str:
         """For people."""
-        lines = [
+        head = (
             f"{self.task}: gradients of the learned loss alone, means over {len(self.cosine)} "
             "lifetimes with 95 % intervals"
-        ]
-        lines += [f"{name:<28}{interval or '–'}" for name, interval in self.rows().items()]
-        lines.append(
-            "changes without X: ‖g − g without X‖ / ‖g‖, where the loss is blind to that input"
         )
-        return "\n".join(lines)
+        foot = "changes without X: ‖g − g without X‖ / ‖g‖, where the loss is blind to that input"
+        rows = [f"{name:<28}{cell}" for name, cell in self.cells().items()]
+        return "\n".join([*wrap(head), *rows, *wrap(foot)])
+
+    def cells(self) -> dict[str, str]:
+        """The rows for people, each with a precision of its own: they have no common unit."""
+        return {name: cells_of([row])[0] or "–" for name, row in self.rows().items()}
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -163,6 +171,7 @@ def inspect(
     made = tasks.make(task)
     if why := saved.misfit(made):
         raise UserError(f"{files.paths[0]}: does not fit {why}")
+    check_lifetimes(saved.config.setup, made, lifetimes)
     torch.set_num_threads(saved.config.threads)
     # agents as ever, their loss watched
     method = saved.method(made)
@@ -173,7 +182,11 @@ def inspect(
             f"{files.paths[0]}: the method {saved.config.method.name} learns no loss to look into"
         )
     agents.loss = probe = GradientProbe(agents.loss, parts)
-    live(method.task, draw_mdps(method.task, seeds), agents, seeds, saved.config.lifetime)
+    updates = saved.config.lifetime.updates
+    about = f"of {updates} updates of {lifetimes} lifetimes"
+    with Progress(updates, text=f"gradients: 0 {about}") as progress:
+        probe.noted = lambda n: progress.show(n, f"gradients: {n} {about}, {progress.left(n)}")
+        live(method.task, draw_mdps(method.task, seeds), agents, seeds, saved.config.lifetime)
     return GradientReport(
         made.name,
         files.digests[0],

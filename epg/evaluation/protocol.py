@@ -6,18 +6,20 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from epg import tasks
-from epg.config import Setup
+from epg.agents.spec import Units
+from epg.config import Setup, Threads
 from epg.errors import UserError
 from epg.evaluation.tuned import TUNED, tuned
 from epg.methods.base import make_algorithm
 from epg.methods.saved import Saved, load
+from epg.process.shipped import find
 from epg.registry import METHODS
-from epg.settings import Fraction, Settings, explain
+from epg.settings import Count, Fraction, Settings, explain
 
 ASKED = ("lifetimes", "updates", "hidden", "activation", "learning_rate", "alpha", "seed")
 """What `plan` may be asked for besides files, tasks and methods."""
@@ -43,6 +45,8 @@ class Tuned(Settings):
     passes: PositiveInt
     exact: bool
     """whether they were tuned for just this task, budget and agent"""
+    source: str = ""
+    """how they were found, for people"""
 
 
 class Protocol(Settings):
@@ -51,14 +55,14 @@ class Protocol(Settings):
     losses: tuple[LossFile, ...]
     tasks: tuple[str | dict[str, Any], ...]
     methods: tuple[str, ...]
-    lifetimes: PositiveInt
-    updates: PositiveInt
-    hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None
+    lifetimes: Count
+    updates: Count
+    hidden: Units | None
     activation: Literal["tanh", "relu"] | None
     learning_rate: PositiveFloat | None
     alpha: Fraction | None
     seed: NonNegativeInt
-    threads: PositiveInt
+    threads: Threads
     tuned: dict[str, dict[str, Tuned]]
     """by task and method"""
 
@@ -69,6 +73,14 @@ class Protocol(Settings):
     def hash(self) -> str:
         """Of all of it."""
         return hashlib.sha256(self.yaml().encode()).hexdigest()[:16]
+
+    def numbers(self) -> dict[str, Any]:
+        """All that decides its numbers, as plain data."""
+        plain: dict[str, Any] = self.model_dump(mode="json")
+        for of_task in plain["tuned"].values():
+            for settings in of_task.values():
+                del settings["source"]
+        return plain
 
     def changes(self) -> dict[str, Any]:
         """What agents are like other than in the training of a file."""
@@ -126,15 +138,16 @@ class SavedFiles:
 
 def _load_whole(path: str, trust: bool) -> tuple[Saved, str]:
     """A file and its sha256, of the same moment: a run may be replacing it."""
+    file = find("loss", path)
     while True:
-        before = _digest(path)
-        saved = load(path, trust)
-        if _digest(path) == before:
+        before = _digest(file)
+        saved = load(file, trust)
+        if _digest(file) == before:
             return saved, before
 
 
-def _digest(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else ""
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
 
 
 def plan(
@@ -214,8 +227,15 @@ def plan(
 
 def tuned_for(method: str, task: str, setup: Setup) -> Tuned:
     """The settings that a method runs with on a task; method: whose winners it takes."""
-    known, exact = tuned(method, task, setup)
-    return Tuned(**{key: known.get(key) for key in TUNED}, exact=exact)
+    found = tuned(method, task, setup)
+    values = {key: found.setup.get(key) for key in TUNED}
+    return Tuned(**values, exact=found.exact, source=found.source)
+
+
+def remark(settings: Tuned) -> str:
+    """How settings were found, in a comparison."""
+    found = f"; {settings.source}" if settings.source else ""
+    return found if settings.exact else f"{found}; not tuned for this task and budget: epg tune"
 
 
 def _check_fit(files: SavedFiles, made: Sequence[tasks.Task]) -> None:

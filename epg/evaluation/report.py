@@ -1,4 +1,4 @@
-"""`epg report`: one page about a run, that needs nothing but itself, and its pictures."""
+"""`epg report`: a page about a run, or several seeds of it, that needs nothing but itself."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import jinja2
-import numpy as np
 
 from epg import tasks
 from epg.config import Config, refuse_own
-from epg.errors import RunError, UserError
+from epg.errors import UserError
+from epg.evaluation.course import CONFIG, Run, read_run
 from epg.evaluation.evaluate import OVER, PROTOCOL, Evaluation, carry_out, read_protocol
 from epg.evaluation.gradients import GradientReport, inspect
 from epg.evaluation.plot import plot_fitness, plot_panels
 from epg.evaluation.protocol import SavedFiles, plan
+from epg.evaluation.scores import REFERENCE, columns_of, remarks
+from epg.evaluation.verdict import verdict
 from epg.methods.base import Method
 from epg.process.launcher import launched_size
-from epg.registry import find
-from epg.runs.directory import read_config
-from epg.runs.files import read_object, write_durably
-from epg.runs.metrics import columns_of, read_rows
+from epg.runs.files import foreseen, write_durably
 from epg.version import __version__
 
 PAGE, PICTURES = "report.html", "report"
@@ -36,32 +34,25 @@ WATCHED = 16
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run as it stands on disk."""
+class Subject:
+    """What a page is about: a run, or runs that differ by their seed alone."""
 
     path: Path
-    config: Config
-    method: type[Method]
-    state: dict[str, Any]
-    final: float
-    """validation of the newest φ, after the last generation; NaN before"""
-    metrics: dict[str, np.ndarray]
-    """a column each, [generations]; NaN where not measured"""
+    runs: tuple[Run, ...]
 
     @property
-    def best(self) -> Path:
-        return self.path / "best.safetensors"
+    def config(self) -> Config:
+        """The first one's, of which the others differ by the seed."""
+        return self.runs[0].config
 
-    def cost(self) -> dict[str, str]:
-        """What the evolution took, for people."""
-        last = {name: column[-1] for name, column in self.metrics.items()}
-        hours, total = last["core_seconds"] / 3600, self.config.steps
-        return {
-            "generations": f"{len(self.metrics['generation'])} of {total}",
-            "environment steps of training": f"{last['environment_steps']:,.0f}",
-            "environment steps of validation": f"{last['validation_steps']:,.0f}",
-            "core-hours of lifetimes": f"{hours:.3g}",
-        }
+    @property
+    def method(self) -> type[Method]:
+        return self.runs[0].method
+
+    @property
+    def losses(self) -> list[Path]:
+        """The best of each run that has one."""
+        return [run.best for run in self.runs if run.best.exists()]
 
 
 def report(
@@ -72,24 +63,25 @@ def report(
 ) -> Path:
     """Write RUN/report.html and its pictures to RUN/report; the page.
 
-    The table and learning curves are those of RUN/evaluation. If there is none of the run's best
-    loss, it is evaluated, with so many lifetimes beside these methods, on the tasks of its
-    training. trust: as of `epg.load`.
-    Raises `UserError` for what a user can mend.
+    run: a run directory, or a folder of several that differ by their seed alone. The table and
+    learning curves are those of RUN/evaluation. If there is none of the best losses, they are
+    evaluated, with so many lifetimes beside these methods, on the tasks of their training. trust:
+    as of `epg.load`. Raises `UserError` for what a user can mend.
     """
     if launched_size() > 1:
         raise UserError(
             "a report is made by one process; evaluate on several ranks before, with "
             f"epg evaluate {run}/best.safetensors … --out {run}/evaluation"
         )
-    found = read_run(Path(run), trust)
+    found = read_subject(Path(run), trust)
     evaluation = None
     anatomies: list[GradientReport] = []
-    if found.best.exists():
-        loss = SavedFiles([found.best], trust)  # once: a run under way may replace it
-        evaluation = _evaluate(found, loss, lifetimes, methods, trust)
-        if found.method.dissect is not Method.dissect:
-            anatomies = [inspect(loss, spec, WATCHED) for spec in tasks.parts_of(found.config.task)]
+    if found.losses:
+        files = SavedFiles(found.losses, trust)  # once: a run under way may replace it
+        evaluation = _evaluate(found, files, lifetimes, methods, trust)
+        if len(found.runs) == 1 and found.method.dissect is not Method.dissect:
+            specs = tasks.parts_of(found.config.task)
+            anatomies = [inspect(files, spec, WATCHED) for spec in specs]
     pictures = _pictures(found, evaluation, anatomies)
     folder, page = found.path / PICTURES, found.path / PAGE
     try:
@@ -98,38 +90,32 @@ def report(
             write_durably(folder / f"{name}.png", image)
         write_durably(page, _render(found, evaluation, anatomies, pictures).encode())
     except OSError as error:
-        raise RunError(f"{error.filename}: {error.strerror}") from None
+        raise foreseen(error) from None
     return page
 
 
-def read_run(path: Path, trust: bool = False) -> Run:
-    """Raises `UserError` for what is no run, or one that has not lived a generation."""
-    if not (path / "config.yaml").exists():
-        raise UserError(f"{path}: no run directory (it has no config.yaml)")
-    config = read_config(path, trust)
-    method = find("method", config.method.name)
-    try:
-        rows, _ = read_rows(path / "metrics.csv")
-        metrics = {
-            name: np.array([float(row.get(name) or "nan") for row in rows])
-            for name in columns_of(method.metrics)
-        }
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path / 'metrics.csv'}: cannot be read ({error})") from None
-    if not rows:
-        raise UserError(f"{path}: not a generation is done yet")
-    final = read_object(path / "DONE").get("validation")
-    state = read_object(path / "state.json")
-    return Run(path, config, method, state, float("nan") if final is None else final, metrics)
+def read_subject(path: Path, trust: bool = False) -> Subject:
+    """A run, or the runs of a folder. Raises `UserError` for runs that differ by more than seed."""
+    below = [] if (path / CONFIG).is_file() else sorted(path.glob(f"*/{CONFIG}"))
+    runs = [read_run(file.parent, trust) for file in below] or [read_run(path, trust)]
+    first, *others = runs
+    for other in others:
+        if other.config.replace(seed=first.config.seed) != first.config:
+            raise UserError(
+                f"{path}: {first.path.name} and {other.path.name} differ by more than their seed; "
+                "name one of them"
+            )
+    return Subject(path, tuple(runs))
 
 
 def _evaluate(
-    run: Run, files: SavedFiles, lifetimes: int, methods: tuple[str, ...], trust: bool
+    subject: Subject, files: SavedFiles, lifetimes: int, methods: tuple[str, ...], trust: bool
 ) -> Evaluation | None:
-    """The evaluation of the best loss that is there, finished if it was not, or a new one."""
-    protocol = plan(files, tasks.parts_of(run.config.task), methods=methods, lifetimes=lifetimes)
-    names = ("evaluation", f"evaluation-{files.saved[0].step}")
-    for out in (run.path / name for name in names):
+    """The evaluation of the best losses that is there, finished if it was not, or a new one."""
+    parts = tasks.parts_of(subject.config.task)
+    protocol = plan(files, parts, methods=methods, lifetimes=lifetimes)
+    names = ("evaluation", f"evaluation-{sum(saved.step for saved in files.saved)}")
+    for out in (subject.path / name for name in names):
         if not out.exists():
             return carry_out(protocol, files, out)
         if (out / PROTOCOL).exists():
@@ -138,19 +124,20 @@ def _evaluate(
             if known.losses == protocol.losses:
                 return carry_out(known, files, out)
     raise UserError(
-        f"{run.path}: {' and '.join(names)} hold something else than an evaluation of {run.best}; "
-        "move one away"
+        f"{subject.path}: {' and '.join(names)} hold something else than an evaluation of "
+        f"{' and '.join(files.paths)}; move one away"
     )
 
 
 def _pictures(
-    run: Run, evaluation: Evaluation | None, anatomies: list[GradientReport]
+    subject: Subject, evaluation: Evaluation | None, anatomies: list[GradientReport]
 ) -> dict[str, bytes]:
     """PNGs by name."""
-    found = {
-        "fitness": plot_fitness(run.metrics, run.final),
-        "health": plot_panels(run.metrics, run.method.panels),
-    }
+    metrics = [run.metrics for run in subject.runs]
+    courses = [(run.metrics, run.final) for run in subject.runs]
+    found = {"fitness": plot_fitness(courses, _level_of_ppo(subject.config, evaluation))}
+    if subject.method.panels:
+        found["health"] = plot_panels(metrics, subject.method.panels)
     for name, image in evaluation.pictures().items() if evaluation else ():
         found[f"curves-{name}"] = image
     for anatomy in anatomies:
@@ -158,8 +145,21 @@ def _pictures(
     return found
 
 
+def _level_of_ppo(config: Config, evaluation: Evaluation | None) -> float | None:
+    """What the fitness of agents with PPO would be; None if that is not known."""
+    if isinstance(config.task, list):  # on a scale, if it has one, on which PPO is 1
+        scaled = all(isinstance(part, dict) and "scale" in part for part in config.task)
+        return 1.0 if scaled else None
+    if evaluation is None or evaluation.protocol.updates != config.lifetime.updates:
+        return None
+    for task in evaluation.tasks:
+        if task.task == tasks.make(config.task).name and REFERENCE in task.samples():
+            return float(task.samples()[REFERENCE].finals.mean())
+    return None
+
+
 def _render(
-    run: Run,
+    subject: Subject,
     evaluation: Evaluation | None,
     anatomies: list[GradientReport],
     pictures: Mapping[str, bytes],
@@ -172,12 +172,17 @@ def _render(
         lstrip_blocks=True,
     )
     environment.filters["file_name"] = tasks.file_name
+    environment.globals |= {"columns_of": columns_of, "remarks": remarks}
     return environment.get_template(TEMPLATE).render(
-        run=run,
-        name=run.path.resolve().name,
-        task=tasks.label(run.config.task),
+        subject=subject,
+        name=subject.path.resolve().name,
+        task=tasks.label(subject.config.task),
+        verdicts=[
+            verdict(task, evaluation.files.names, evaluation.protocol) for task in evaluation.tasks
+        ]
+        if evaluation
+        else [],
         evaluation=evaluation,
-        saved=evaluation.files.saved[0] if evaluation else None,
         over=OVER,
         anatomies=anatomies,
         pictures={name: base64.b64encode(image).decode() for name, image in pictures.items()},

@@ -24,9 +24,13 @@ from epg.evaluation.bootstrap import (
     summarise,
 )
 from epg.evaluation.entry import Entry, EntryResult
+from epg.evaluation.tables import DIGITS, GAP, blocks, cells_of, wrap
 
 REFERENCE, FLOOR = "ppo", "random"
 """What methods are compared with; what normalised scores are 0 for (they are 1 for the other)."""
+PROBABILITY = f"P(> {REFERENCE})"
+FEW_SEEDS = 3
+"""Of which a resample holds the lowest alone so often that the interval reaches it."""
 
 
 @dataclass(frozen=True)
@@ -158,11 +162,12 @@ class TaskScores:
         """For people."""
         lifetimes = len(self.scores[0].returns)
         head = (
-            f"{self.task}: {self.steps:,} environment steps a lifetime, {lifetimes} held-out "
-            "lifetimes, the same MDPs for every method"
+            f"{self.task}: {lifetimes} held-out lifetimes of {self.steps:,} environment steps, "
+            "the same MDPs for every method"
         )
-        about = [f"  {s.entry.method}: {s.entry.about}" for s in self.scores]
-        return "\n".join([head, *table_of(self.rows), *about])
+        about = [f"{s.entry.method}: {s.entry.about}" for s in self.scores]
+        about_lines = [line for text in about for line in wrap(text, GAP)]
+        return "\n".join([*wrap(head), "", *table_of(self.rows), "", *about_lines])
 
 
 def rows_of(samples: Mapping[str, Sample], families: Families) -> list[Row]:
@@ -235,21 +240,42 @@ def _scaled(sample: Sample, low: Sample, high: Sample) -> Sample:
     )
 
 
+def columns_of(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """The statistics for people: cells by column."""
+    finals = [row.final_return for row in rows]
+    columns: dict[str, list[Interval | None]] = {
+        "mean": [final.mean for final in finals],
+        "IQM": [final.iqm for final in finals],
+        PROBABILITY: [row.improvement for row in rows],
+        "median": [final.median for final in finals],
+        "area, IQM": [row.area.iqm if row.area else None for row in rows],
+    }
+    return {
+        name: cells_of(column, DIGITS - (name == PROBABILITY))
+        for name, column in columns.items()
+        if any(column)
+    }
+
+
 def table_of(rows: Sequence[Row]) -> list[str]:
     """Lines for people."""
-    width = max(len(row.method) for row in rows) + 2
-    compared = any(row.improvement for row in rows)
-    columns = ["mean", "IQM", "median", *([f"P(> {REFERENCE})"] if compared else []), "area, IQM"]
-    lines = [f"{'final return':<{width}}" + "".join(f"{name:>28}" for name in columns)]
-    for row in rows:
-        final, area = row.final_return, row.area
-        cells = [final.mean, final.iqm, final.median, *([row.improvement] if compared else [])]
-        cells.append(area.iqm if area else None)
-        failed = f"  {row.failures} lifetimes failed" if row.failures else ""
-        over = f"  {final.n} {final.over}" if final.over == SEEDS else ""
-        shown = "".join(f"{cell or ''!s:>28}" for cell in cells)
-        lines.append(f"{row.method:<{width}}{shown}{over}{failed}")
-    return lines
+    columns = columns_of(rows)
+    cells = zip([row.method for row in rows], *columns.values(), strict=True)
+    lines = blocks([("final return", *columns), *cells])
+    return lines + [line for row in rows for line in wrap(remarks(row), GAP)]
+
+
+def remarks(row: Row) -> str:
+    """What is to be known of a row's numbers; empty if nothing is."""
+    found = []
+    n = row.final_return.n
+    if row.final_return.over == SEEDS:
+        found.append(f"{n} {SEEDS}, each one number, its mean over lifetimes")
+        if n <= FEW_SEEDS:
+            found.append(f"with {n} the interval is their minimum and maximum")
+    if row.failures:
+        found.append(f"{row.failures} lifetimes failed")
+    return f"{row.method}: {'; '.join(found)}" if found else ""
 
 
 def csv_of(tasks: Sequence[TaskScores]) -> str:

@@ -6,28 +6,34 @@ import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 
-from epg.evaluation.scores import TaskScores
+from epg.evaluation.scores import TaskScores, columns_of
+from epg.evaluation.tables import GAP, blocks, wrap
 
 PUBLISHED = "metagenrl_table1.csv"
-MISSING, UNLEARNED = "–", "(not learned)"
+MISSING, UNLEARNED = "–", "not learned"
 
 
 def table(
     tasks: Sequence[TaskScores], trained_on: Mapping[str, str], published: bool = False
 ) -> list[str]:
-    """Lines: what a method was trained on, then its mean final return on each task.
+    """Lines: below what methods were trained on, their mean final return on each task.
 
     A dash where a loss does not fit a task; ° on tasks that a loss was not trained on. `published`:
     the paper's figures too, and in what they differ from ours.
     """
     names = [task.task for task in tasks]
-    rows: list[tuple[str, ...]] = [("trained on \\ tested on", "method", *names)]
-    means = [{row.method: str(row.final_return.mean) for row in task.rows} for task in tasks]
+    groups: dict[str, list[tuple[str, ...]]] = {}
+    """rows by what their methods were trained on"""
+    means = [
+        dict(zip([row.method for row in task.rows], columns_of(task.rows)["mean"], strict=True))
+        for task in tasks
+    ]
     lived = dict.fromkeys(name for column in means for name in column)
     for method in sorted(lived, key=lambda name: name not in trained_on):
         known = trained_on.get(method, "")
         cells = (column.get(method, MISSING) for column in means)
-        rows.append((known or UNLEARNED, method, *_mark(known, names, cells)))
+        row = (f"{GAP}{method}", *_mark(known, names, cells))
+        groups.setdefault(known or UNLEARNED, []).append(row)
     notes = [
         "Mean final return with 95 % intervals. ° not trained on; – the loss does not fit the "
         "task, or nothing was published."
@@ -37,7 +43,8 @@ def table(
         for entry in theirs if any(name in theirs[0] for name in names) else ():
             known = entry["trained_on"]
             cells = (f"{entry[n]}*" if n in entry else MISSING for n in names)
-            rows.append((known or UNLEARNED, f"{entry['method']}*", *_mark(known, names, cells)))
+            row = (f"{GAP}{entry['method']}*", *_mark(known, names, cells))
+            groups.setdefault(known or UNLEARNED, []).append(row)
         ours = tasks[0].steps
         notes.append(
             f"* published ({theirs[0]['source']}), mean over seeds, without intervals: "
@@ -46,13 +53,12 @@ def table(
         )
         for name in names:
             if name not in theirs[0]:
-                notes.append(f"  {name}: not among theirs")
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        *("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
-          for row in rows),
-        *notes,
-    ]  # fmt: skip
+                notes.append(f"{name}: not among theirs")
+    groups[UNLEARNED] = groups.pop(UNLEARNED, [])  # the last
+    rows: list[tuple[str, ...]] = [("trained on, tested on", *names)]
+    for known, members in groups.items():
+        rows += [(known,), *members] if members else []
+    return [*blocks(rows), "", *(line for note in notes for line in wrap(note))]
 
 
 def _mark(trained_on: str, names: Sequence[str], cells: Iterable[str]) -> Iterator[str]:

@@ -11,15 +11,16 @@ import numpy as np
 
 from epg import tasks
 from epg.config import Config, Setup
-from epg.errors import RunError, UserError
-from epg.evaluation.entry import Entry, EntryResult, EntryRunner, entry_of
-from epg.evaluation.tuned import TUNED, about, cache, keep, kept
+from epg.errors import UserError
+from epg.evaluation.entry import Entry, EntryResult, EntryRunner, check_entries, entry_of
+from epg.evaluation.tuned import TUNED, about, cache, effort, keep, kept
 from epg.farm import Farm
 from epg.farm.run import run_on_ranks
 from epg.farm.worker import failing_together
 from epg.methods.base import MINIBATCHES, make_algorithm, settings_of
 from epg.process.log import open_log
 from epg.registry import METHODS, find
+from epg.runs.files import foreseen
 from epg.runs.journal import Journal
 from epg.runs.lock import Lock
 from epg.seeds import Purpose
@@ -57,28 +58,14 @@ def tune(
         for task in parts
         for method, setup in grid(config.setup, methods)
     ]
-    results: list[EntryResult] = []
+    check_entries(entries, lifetimes)
+    winners: list[dict[str, Any]] = []
     runner = EntryRunner(config, entries, config.seed, Purpose.TUNING)
     folder = cache() / f"tuning-{config.hash()}-{lifetimes}-{'-'.join(methods)}"
     run_on_ranks(
         runner, folder / "log",
-        lambda farm: results.extend(_master(farm, config, runner, lifetimes, folder)),
+        lambda farm: winners.extend(_master(farm, config, runner, lifetimes, folder, out)),
     )  # fmt: skip
-    found = list(zip(entries, results, strict=True)) if results else []
-    winners = []
-    for task in parts:
-        mine = [(entry, result) for entry, result in found if entry.task is task]
-        for winner in _winners(mine, config, lifetimes):
-            keep(task.name, winner, out or kept())
-            print(
-                f"{task.name}: best {winner['method']} of {winner['grid_steps']:,} steps: "
-                f"{ {name: winner[name] for name in TUNED} }, final return "
-                f"{winner['final_return']:.5g}; written to {out or kept()}",
-                flush=True,
-            )
-            winners.append(winner)
-    if winners:
-        shutil.rmtree(folder, ignore_errors=True)
     return winners
 
 
@@ -99,19 +86,43 @@ def grid(setup: Setup, methods: Sequence[str]) -> Iterator[tuple[str, Setup]]:
 
 
 def _master(
-    farm: Farm, config: Config, runner: EntryRunner, lifetimes: int, folder: Path
-) -> list[EntryResult]:
-    """The master's part; what is lived is in a journal until all is."""
+    farm: Farm, config: Config, runner: EntryRunner, lifetimes: int, folder: Path, out: Path | None
+) -> list[dict[str, Any]]:
+    """The master's part; what is lived is in a journal until the winners are kept."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with Lock(folder / "lock") as lock:
+        with Lock(folder.with_name(f"{folder.name}.lock")) as lock:  # the folder goes in the end
+            folder.mkdir(exist_ok=True)
             open_log(folder / "log", 0)
             journal = Journal(folder / "journal.jsonl", config.hash(), {})
-            return runner.collect(farm, lifetimes, journal, lock)
+            count = len(runner.entries)
+            print(f"to try: {count} settings, {lifetimes} lifetimes each", flush=True)
+            lived = list(
+                zip(runner.entries, runner.collect(farm, lifetimes, journal, lock), strict=True)
+            )
+            winners = list(_keep_winners(lived, config, lifetimes, out or kept()))
+            shutil.rmtree(folder, ignore_errors=True)
+            return winners
     except OSError as error:
         if not error.filename:
             raise
-        raise RunError(f"{error.filename}: {error.strerror}") from None
+        raise foreseen(error) from None
+
+
+def _keep_winners(
+    lived: Sequence[tuple[Entry, EntryResult]], config: Config, lifetimes: int, out: Path
+) -> Iterator[dict[str, Any]]:
+    """Those of each task, once they are in a file."""
+    for task in {id(entry.task): entry.task for entry, _ in lived}.values():
+        mine = [(entry, result) for entry, result in lived if entry.task is task]
+        for winner in _winners(mine, config, lifetimes):
+            keep(task.name, winner, out)
+            print(
+                f"{task.name}: {winner['method']}, {effort(winner)}, {winner['grid_steps']:,} "
+                f"steps: { {name: winner[name] for name in TUNED} }, final return "
+                f"{winner['final_return']:.5g}; written to {out}",
+                flush=True,
+            )
+            yield winner
 
 
 def _winners(

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -27,12 +27,21 @@ TUNED = ("learning_rate", "minibatch", "passes")
 """The settings that are searched."""
 ABOUT = ("updates", "steps_per_update", "hidden", "activation")
 """The settings that an entry says it is about, besides the method: budget and agents."""
+ENOUGH = 16
+"""Lifetimes of a setting: chance decides between neighbours of the grid where they are fewer."""
 
 
 def cache() -> Path:
-    """The folder for what can be found out again: EPG_CACHE, or epg in the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(os.environ.get("EPG_CACHE") or Path(home) / "epg")
+    """The folder for what can be found out again: EPG_CACHE, or epg in the user's cache.
+
+    Raises `UserError` for a user without a home.
+    """
+    if told := os.environ.get("EPG_CACHE"):
+        return Path(told)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "epg"
+    except RuntimeError:
+        raise UserError("EPG_CACHE: not set, nor has this user a home; name a folder") from None
 
 
 def kept() -> Path:
@@ -43,31 +52,58 @@ def kept() -> Path:
 def keep(task: str, entry: dict[str, Any], path: Path) -> None:
     """Add what was found out to a file, in place of what it said of the same before."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with Lock(path.with_name(f"{path.name}.lock")):  # two tunings may end together
             known = _read(path)
             known[task] = [e for e in known.get(task, []) if _about(e) != _about(entry)] + [entry]
             write_durably(path, yaml.safe_dump(known, sort_keys=False).encode())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; found for {task}: {entry}") from None
+    except UserError as error:
+        raise UserError(f"{error}; found for {task}: {entry}") from None
 
 
-def tuned(method: str, task: str, setup: Setup) -> tuple[Setup, bool]:
-    """A method's settings for a task and budget, and whether they were tuned for just that.
+class Winner(NamedTuple):
+    """Settings of a method for a task and budget."""
 
-    Falls back to those of the nearest budget, then to the setup's own.
+    setup: Setup
+    exact: bool
+    """whether they were tuned for just that"""
+    source: str
+    """how, for people"""
+
+
+def tuned(method: str, task: str, setup: Setup) -> Winner:
+    """A method's settings for a task and budget; task: its label.
+
+    Falls back to those of the nearest budget, then to those of the task without its parameters,
+    then to the setup's own.
     """
     wanted, life = about(method, setup), setup.lifetime
-    entries = [e for e in _known(task) if e["method"] == method]
 
     def distance(entry: dict[str, Any]) -> tuple[bool, float]:
         steps = entry["updates"] * entry["steps_per_update"]
         return _about(entry) != wanted, abs(float(np.log(steps / life.steps)))
 
-    for entry in sorted(entries, key=distance):
-        if life.steps_per_update % entry["minibatch"] == 0:
-            return setup.change(**{name: entry[name] for name in TUNED}), _about(entry) == wanted
-    return setup, False
+    family = task.partition("(")[0]
+    for name in dict.fromkeys((task, family)):
+        entries = [e for e in _known(name) if e["method"] == method]
+        for entry in sorted(entries, key=distance):
+            if life.steps_per_update % entry["minibatch"] == 0:
+                found = setup.change(**{name: entry[name] for name in TUNED})
+                exact = name == task and _about(entry) == wanted
+                where = "tuned" if name == task else f"tuned on {name}"
+                return Winner(found, exact, f"{where}: {effort(entry)}")
+    return Winner(setup, False, "")
+
+
+def effort(entry: dict[str, Any]) -> str:
+    """With how much a winner was found, for people; that it was little, if so."""
+    lives, steps = entry.get("lifetimes"), entry.get("grid_steps")
+    if not (isinstance(lives, int) and isinstance(steps, int) and lives > 0):
+        return "it is not known with how many lifetimes"
+    settings = steps // (lives * entry["updates"] * entry["steps_per_update"])
+    few = f" (few: {ENOUGH} or more tell settings apart)" if lives < ENOUGH else ""
+    return f"best of {settings} settings, {lives} lifetimes each{few}"
 
 
 def with_scales(config: Config) -> Config:
@@ -120,14 +156,18 @@ def _known(task: str) -> Iterator[dict[str, Any]]:
 
 
 def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
-    if not path.exists():
-        return {}
     try:
-        known = parse_yaml(path.read_text()) or {}
+        known = parse_yaml(path.read_text(encoding="utf-8")) or {}
         for entries in known.values():
             for entry in entries:
                 _about(entry), [entry[name] for name in (*TUNED, "final_return")]
-    except (OSError, UnicodeDecodeError, UserError) as error:
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); EPG_CACHE can name another folder"
+        ) from None
+    except (UnicodeDecodeError, UserError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{path}: no file of `epg tune`, or a damaged one ({error!r})") from None

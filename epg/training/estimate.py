@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from epg.farm import Farm
 from epg.farm.work import Failure, Result, Shared
 from epg.methods.base import Method
+from epg.methods.footprint import check_lifetimes
 from epg.process.log import logger
+from epg.process.progress import duration
 from epg.seeds import Purpose
 
 PROBE_UPDATES = 3
@@ -33,6 +35,15 @@ class Estimate:
             f"{duration(self.seconds)} on {self.workers} worker{'s' * (self.workers > 1)} with "
             f"{self.worker_megabytes:,.0f} MB each"
         )
+
+
+def check_units(method: Method) -> None:
+    """Raise `UserError` if a unit of training or validation is more than memory holds."""
+    config = method.config
+    unit = next(method.workload(0).units())
+    validated = min(max(2, 2 * config.farm.chunk), config.validation.lifetimes)
+    most = max(method.lifetimes(unit), validated)
+    check_lifetimes(config.setup, method.task, most, method.shapes)
 
 
 class TrialError(Exception):
@@ -61,7 +72,7 @@ def estimate(farm: Farm, workers: int, method: Method, shared: Shared, done: int
     try_unit(1)  # the first is slow
     one, more = try_unit(1), try_unit(1 + PROBE_UPDATES)
     per_update = max(0.0, more.seconds - one.seconds) / PROBE_UPDATES
-    unit_seconds = (one.seconds + per_update * (lifetime.updates - 1)) / config.threads
+    unit_seconds = one.seconds + per_update * (lifetime.updates - 1)
     # rounds in which every worker has a unit
     left = config.steps - done
     validations = math.ceil(left / validation.every) + 1
@@ -78,11 +89,3 @@ def estimate(farm: Farm, workers: int, method: Method, shared: Shared, done: int
         worker_megabytes=more.megabytes,
         unit_seconds=unit_seconds,
     )
-
-
-def duration(seconds: float) -> str:
-    """For people: 45 s, 12 min, 3 h 20 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

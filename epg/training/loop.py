@@ -15,22 +15,26 @@ from torch import Tensor
 from epg import tasks
 from epg.config import Config, own_names
 from epg.config import load as load_config
-from epg.errors import INTERRUPTIONS, ForeseenError, Interruption, RunError, UserError
+from epg.errors import INTERRUPTIONS, ForeseenError, Interruption, UserError
 from epg.evaluation.tuned import with_scales
 from epg.farm import Farm, mpi, worker
 from epg.farm.run import run_on_ranks
 from epg.farm.work import Failure, Outcome, Result, Shared, Workload
 from epg.methods.base import Method, Params, Row, make_method
+from epg.methods.footprint import check_memory
 from epg.methods.saved import Saved, load
 from epg.process.launcher import launched_rank, launched_size
 from epg.process.log import logger, open_log
+from epg.process.shipped import find
+from epg.process.signals import set_grace
 from epg.runs.collect import Collected, Collector, Deadline
 from epg.runs.directory import Checkpoint, RunDirectory
+from epg.runs.files import foreseen
 from epg.seeds import Purpose
-from epg.training.estimate import TrialError, estimate
+from epg.training.estimate import TrialError, check_units, estimate
 from epg.training.progress import Progress
 from epg.training.runner import TrainingRunner
-from epg.training.tensorboard import Events
+from epg.training.tensorboard import Events, check_tensorboard
 
 ATTEMPTS = 3
 """A member whose unit has failed so often is invalid."""
@@ -57,6 +61,8 @@ def train(
     run = Path("runs") / name if run is None else Path(run)
     if launched_size() == 1 or launched_rank() != mpi.MASTER:  # the master needs no GPU
         _check_device(config.device)
+    check_tensorboard(config.log.tensorboard)
+    set_grace(config.farm.grace)
     runner = TrainingRunner(config)
     run_on_ranks(runner, run / "log", lambda farm: _master(runner, farm, run, start_from))
     return run / "best.safetensors"
@@ -65,14 +71,17 @@ def train(
 def check(path: str | Path, overrides: Sequence[str] = ()) -> Method:
     """The method of a configuration. Raises `UserError` for all that no rank need find out."""
     config = with_scales(load_config(path, overrides))
+    check_tensorboard(config.log.tensorboard)
     return make_method(config, tasks.make(config.task))
 
 
 def _master(runner: TrainingRunner, farm: Farm, run: Path, start_from: str | Path | None) -> None:
     """The master's part."""
-    method = runner.method
+    method, config = runner.method, runner.config
+    check_memory("the master", method.step_bytes())
+    if config.device == "cpu":  # torch itself knows of a GPU's memory
+        check_units(method)
     params = starting_params(method, start_from)
-    config = runner.config
     if start_from is not None:
         config = config.model_copy(update={"start_from": digest(start_from)})
     directory = RunDirectory(run, config, method.metrics, method.validated_as())
@@ -90,7 +99,7 @@ def _check_device(name: str) -> None:
 
 def digest(path: str | Path) -> str:
     """What tells a saved file from all others."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(find("loss", path).read_bytes()).hexdigest()[:16]
 
 
 def starting_params(method: Method, start_from: str | Path | None) -> Params:
@@ -137,7 +146,7 @@ class Training:
         self.farm = farm
         self.directory = directory
         self.collector = Collector(
-            farm, directory.journal, directory.lock, config.threads, ATTEMPTS, MOST_INVALID,
+            farm, directory.journal, directory.lock, ATTEMPTS, MOST_INVALID,
             Deadline(config.farm.deadline, config.farm.least_deadline),
         )  # fmt: skip
         self.step = 0
@@ -167,7 +176,7 @@ class Training:
         except OSError as error:
             if not error.filename:
                 raise
-            raise RunError(f"{error.filename}: {error.strerror}") from None  # a full disk, mostly
+            raise foreseen(error) from None
 
     def _name_ranks(self) -> None:
         """Log where each rank sits; warn of processors that may round differently."""
@@ -193,10 +202,8 @@ class Training:
             self.collector.deadline.typical_seconds = cost.unit_seconds
             if self.step < total:
                 print(cost.line(), flush=True)
-        with (
-            Events(directory.path, self.step) as events,
-            Progress(total, self.step, cost_of_step(self.method)) as progress,
-        ):
+        events = Events(directory.path, self.step, self.config.log.tensorboard)
+        with Progress(total, self.step, cost_of_step(self.method)) as progress:
             while self.step < total:
                 progress.show(self.advance(progress.advance, events.add))
             final = self._validate(progress.advance)
@@ -291,7 +298,8 @@ class Training:
         if len(parts) > 1:
             validation = mean_fitness(parts[1])
             self._keep_best(validation)
-        own = method.update(step, parts[0].results)
+        with parts[0].used():
+            own = method.update(step, parts[0].results)
         self._count(parts)
         results = [result for part in parts for result in part.results]
         seconds = time.perf_counter() - started
@@ -330,7 +338,7 @@ class Training:
             self.totals["environment_steps" if training else "validation_steps"] += sum(
                 r.steps for r in part.results
             )
-            self.totals["core_seconds"] += sum(r.seconds for r in part.results)
+            self.totals["core_seconds"] += sum(r.core_seconds for r in part.results)
 
     def _keep_best(self, validation: float) -> None:
         if validation > self.totals["best_validation"] or self.totals["best_generation"] < 0:
@@ -380,7 +388,8 @@ def mean_fitness(collected: Collected) -> float:
     """Over all lifetimes of a validation; −∞ if any failed."""
     if collected.invalid:
         return -math.inf
-    mean = float(collected.array("fitness").mean())
+    with collected.used():
+        mean = float(collected.array("fitness").mean())
     return mean if math.isfinite(mean) else -math.inf
 
 

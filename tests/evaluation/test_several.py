@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from epg.errors import UserError
 from epg.evaluation import bootstrap, transfer
 from epg.evaluation.evaluate import Evaluation, evaluate
 from epg.evaluation.protocol import SavedFiles
-from epg.evaluation.scores import Sample, Score, TaskScores, rows_of
+from epg.evaluation.scores import Sample, Score, TaskScores, columns_of, remarks, rows_of
 from epg.methods import saved
 
 OUTPUTS = ("evaluation.json", "returns.csv", "protocol.yaml")
@@ -85,6 +86,11 @@ def undisturbed(
     return folder / "out"
 
 
+def lived(out: Path) -> int:
+    """Units, by the log of all starts."""
+    return (out / "log" / "rank-0.log").read_text().count(" core-seconds")
+
+
 def same(ours: Path, theirs: Path) -> bool:
     return all((ours / name).read_bytes() == (theirs / name).read_bytes() for name in OUTPUTS)
 
@@ -105,16 +111,16 @@ def test_killed_in_the_middle_it_goes_on(
 ) -> None:
     """Ended after each unit but the last; every unit is lived once."""
     started = ("evaluate", loss, *ARGUMENTS, "--out", "out")
-    for name, code in (("SIGKILL", -9), ("SIGUSR1", 75)):
+    for name, code, count in (("SIGKILL", -9, 1), ("SIGUSR1", 75, 2)):
         said = epg(*started, folder=tmp_path, before=KILLED.format(name))
         assert said.code == code and "Traceback" not in said.err
-    said = epg(*started, folder=tmp_path)
-    assert (said.code, said.err) == (0, "")
-    assert same(tmp_path / "out", undisturbed)
-    assert said.out.count(" of 5 lifetimes") == 1
-    said = epg(*started, folder=tmp_path)  # nothing is left to do
-    assert said.code == 0 and " of 5 lifetimes" not in said.out
-    assert same(tmp_path / "out", undisturbed)
+        assert lived(tmp_path / "out") == count
+    units = lived(undisturbed)
+    for _ in range(2):  # the second time nothing is left to do
+        said = epg(*started, folder=tmp_path)
+        assert (said.code, said.err) == (0, "")
+        assert same(tmp_path / "out", undisturbed)
+        assert lived(tmp_path / "out") == units
 
 
 def test_a_unit_that_raises_ends_it_and_the_same_command_goes_on(
@@ -136,8 +142,9 @@ def test_a_unit_that_raises_ends_it_and_the_same_command_goes_on(
         "epg: point-goal, reinforce: LookupError: a bug of mine (1 units failed"
     )
     assert "Traceback" in (tmp_path / "out" / "log" / "rank-0.log").read_text()
+    before = lived(tmp_path / "out")
     said = epg(*started, folder=tmp_path)
-    assert said.code == 0 and said.out.count(" of 5 lifetimes") == 1
+    assert said.code == 0 and lived(tmp_path / "out") == before + 1
     assert same(tmp_path / "out", undisturbed)
 
 
@@ -282,20 +289,52 @@ def better_ppo(task: TaskScores, by: float = 100.0) -> TaskScores:
 
 def test_the_table_of_transfer_has_the_papers_shape(crossed: Evaluation) -> None:
     lines = crossed.table().splitlines()
-    begin = next(i for i, line in enumerate(lines) if line.startswith("trained on"))
-    head, rows = lines[begin], lines[begin + 1 : begin + 9]
-    assert head.split() == [
-        "trained", "on", "\\", "tested", "on", "method", "point-goal", "random-cart-pole",
-        "point-goal(angle=0.0..1.0)",
+    begins = [i for i, line in enumerate(lines) if line.startswith("trained on")]
+    heads = [lines[begin].split()[4:] for begin in begins]
+    assert heads == [["point-goal", "random-cart-pole"], ["point-goal(angle=0.0..1.0)"]]
+    first, second = (lines[begin + 1 : begin + 12] for begin in begins)
+    names = [row.partition("  " if row[0] != " " else "[")[0].split() for row in first]
+    assert first[0] == "point-goal" and first[6] == "large" and first[8] == "not learned"
+    ours = [*range(1, 6), 7, 9, 10]
+    assert [" ".join(names[i][: 2 if i == 1 else 1]) for i in ours] == [
+        "3 seeds", "seed-a", "seed-b", "seed-c", "seed-d", "large", "ppo", "random",
     ]  # fmt: skip
-    assert rows[0].startswith("point-goal") and "3 seeds" in rows[0]
-    assert [row.split()[:2] for row in rows[1:5]] == [
-        ["point-goal", f"seed-{name}"] for name in "abcd"
-    ]
-    assert all(row.count("°") == 1 for row in rows[:5])  # the narrower task
-    assert rows[5].count("°") == 3 and "°" not in rows[6] + rows[7]
-    assert rows[5].split()[:2] == ["large", "large"]
-    assert [transfer.MISSING in row for row in rows] == [True] * 5 + [False] * 3
+    assert [first[i].count("°") for i in ours] == [0] * 5 + [2, 0, 0]
+    assert [second[i].count("°") for i in ours] == [1] * 6 + [0, 0]  # the narrower task
+    assert [transfer.MISSING in first[i] for i in ours] == [True] * 5 + [False] * 3
+
+
+def test_tables_are_read_in_80_columns_with_one_precision_in_each(crossed: Evaluation) -> None:
+    table = crossed.table(published=True)
+    assert max(map(len, table.splitlines())) <= 80
+    for task in crossed.tasks:
+        columns = columns_of(task.rows)
+        assert list(columns) == ["mean", "IQM", "P(> ppo)", "median", "area, IQM"]
+        for cells in columns.values():
+            assert all(cell in table for cell in cells)
+            numbers = [n for cell in cells for n in re.findall(r"[0-9.]+", cell)]
+            assert len({len(number.partition(".")[2]) for number in numbers}) == 1
+            largest = max(numbers, key=float)
+            assert 3 <= len(largest.replace(".", "").lstrip("0")) <= 4
+    assert "3 seeds: 3 evolution seeds" in table
+    assert "with 3 the interval is their minimum and maximum" in " ".join(table.split())
+
+
+def test_more_seeds_have_an_interval_of_their_own(crossed: Evaluation) -> None:
+    """Of four, the lowest alone fills a resample too seldom to matter."""
+    scores = {score.entry.method: score for score in crossed.tasks[0].scores}
+    names = [f"seed-{name}" for name in "abcd"]
+    task = replace(
+        crossed.tasks[0], scores=tuple(scores[name] for name in names), families={"4": names}
+    )
+    row = rows_of(task.samples(), task.families)[0]
+    means = [scores[name].returns.mean() for name in names]
+    assert min(means) < row.final_return.mean.low and row.final_return.mean.high < max(means)
+    assert "minimum" not in remarks(row)
+    three = rows_of(task.samples(), {"3": names[:3]})[0]
+    assert three.final_return.mean.low == pytest.approx(min(means[:3]))
+    assert three.final_return.mean.high == pytest.approx(max(means[:3]))
+    assert "with 3 the interval is their minimum and maximum" in remarks(three)
 
 
 def test_published_figures_stand_beside_ours_and_are_marked(crossed: Evaluation) -> None:

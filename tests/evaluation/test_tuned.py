@@ -59,11 +59,12 @@ def test_what_was_tuned_for_each_task_of_a_mixture_becomes_its_scale(
     with pytest.raises(UserError, match="not known for 3 updates every 32 steps"):
         with_scales(load(tiny, [*mixture, "lifetime.updates=3"]))
     for method, entry in zip(("ppo", "reinforce"), found, strict=False):
-        setup, exact = tuned(method, "point-goal", config.setup)
+        setup, exact, source = tuned(method, "point-goal", config.setup)
         assert exact and setup.learner.learning_rate == entry["learning_rate"]
+        assert source.startswith("tuned: best of ")
         learner = setup.learner
         assert (learner.minibatch, learner.passes) == (entry["minibatch"], entry["passes"])
-        nearest, exact = tuned(method, "point-goal", config.setup.change(updates=3, hidden=(9,)))
+        nearest, exact, _ = tuned(method, "point-goal", config.setup.change(updates=3, hidden=(9,)))
         assert not exact and nearest.learner.learning_rate == entry["learning_rate"]
     assert not list(kept.parent.glob("tuning-*"))
 
@@ -150,7 +151,7 @@ def test_every_method_with_settings_of_its_own_is_tuned_if_none_is_named(
     assert grids == {"ppo": 5 * 2 * 2, "dpo": 5 * 2 * 2, "reinforce": 5}
     assert [entry["method"] for entry in found if "random_return" in entry] == ["ppo"]
     for entry in found:
-        setup, exact = tuned(entry["method"], "point-goal", load(tiny).setup)
+        setup, exact, _ = tuned(entry["method"], "point-goal", load(tiny).setup)
         assert exact and setup.learner.learning_rate == entry["learning_rate"]
 
 
@@ -169,3 +170,38 @@ def test_what_cannot_be_tuned_is_refused(
     with pytest.raises(UserError, match=message):
         tune(load(tiny), lifetimes=2, methods=methods)
     assert not kept.parent.exists()
+
+
+def test_a_task_with_ranges_of_its_own_takes_the_settings_of_its_family(tiny: Path) -> None:
+    setup = load(tiny, ["lifetime.updates=32", "lifetime.steps_per_update=64"]).setup
+    setup = setup.change(hidden=(64, 64), buffer=64)
+    family = tuned("ppo", "random-hopper", setup)
+    narrow = tuned("ppo", "random-hopper(mass=0.9..1.1)", setup)
+    assert family.exact and not narrow.exact
+    assert narrow.setup == family.setup != setup
+    assert family.source == "tuned: best of 60 settings, 32 lifetimes each"
+    assert narrow.source == "tuned on random-hopper: best of 60 settings, 32 lifetimes each"
+
+
+def test_a_winner_of_few_lifetimes_is_said_to_be_one(
+    epg: Callable[..., Any], tiny: Path, tmp_path: Path
+) -> None:
+    """By the tuning, and by an evaluation, which takes no later tuning for another one."""
+    own = {"EPG_CACHE": str(tmp_path / "cache")}
+    tuning = ("tune", tiny, "--methods", "reinforce", "--lifetimes")
+    said = epg(*tuning, 2, folder=tmp_path, environment=own)
+    few = "best of 5 settings, 2 lifetimes each (few: 16 or more tell settings apart)"
+    assert said.code == 0 and f"point-goal: reinforce, {few}, " in said.out, said
+    evaluation = ("evaluate", "--methods", "reinforce", "--lifetimes", 2, "--updates", 2)
+    for task, told in (
+        ("point-goal", f"; tuned: {few}; not tuned for this task and budget"),
+        ("{name: point-goal, angle: [0, 1]}", f"; tuned on point-goal: {few}; not tuned for"),
+    ):
+        said = epg(*evaluation, "--task", task, "--out", f"out-{len(task)}", folder=tmp_path,
+                   environment=own)  # fmt: skip
+        assert said.code == 0 and told in " ".join(said.out.split()), said
+    file = tmp_path / "cache" / "tuned.yaml"
+    file.write_text(file.read_text().replace("lifetimes: 2", "lifetimes: 1"))
+    again = epg(*evaluation, "--task", task, "--out", f"out-{len(task)}", folder=tmp_path,
+                environment=own)  # fmt: skip
+    assert again.code == 0, again

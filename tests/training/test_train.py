@@ -90,6 +90,34 @@ def test_an_interrupted_run_is_saved(
     assert (tmp_path / "run" / loss).read_bytes() == (finished / loss).read_bytes()
 
 
+def test_seeds_are_trained_one_after_another(
+    epg: Run, tiny: Path, tmp_path: Path, same: Run
+) -> None:
+    """In this process and under mpirun, interrupted and continued; each is a run by itself."""
+    started = ("train", tiny, "--run", "runs", "--seeds")
+    runs = tmp_path / "runs"
+    before = KILL.format(when="len(done) == 16").replace("SIGKILL", "SIGTERM")
+    assert epg(*started, "0-1", folder=tmp_path, before=before).code == 143
+    assert [run.name for run in runs.iterdir()] == ["seed-0"]  # one end ends all
+    assert epg(*started, "0", folder=tmp_path).code == 0
+    same(runs / "seed-0")
+    said = epg(*started, "0-1", "--ranks", "2", folder=tmp_path)
+    assert (said.code, said.err) == (0, "")
+    assert "runs/seed-0: all 3 generations were done before" in said.out
+    assert "done: runs/seed-1/best.safetensors" in said.out
+    same(runs / "seed-0")
+    assert load_saved(runs / "seed-1" / "loss.safetensors").config.seed == 1
+    for arguments, told in (
+        (("0-1", "seed=2"), "--seeds: found 0-1 and an override of seed"),
+        (("1-",), "--seeds: found '1-', expected such as 0-9"),
+        (("0-1", "--run", "runs/seed-1"), "runs/seed-1: holds a run by itself"),
+    ):
+        said = epg(*started, *arguments, folder=tmp_path)
+        assert said.code == 2 and said.err.count("\n") == 1 and told in said.err
+    said = epg(*started, "0-1", folder=tmp_path, environment={"EPG_RANKS": "2"})
+    assert said.code == 2 and "but mpirun started this; give it --ranks" in said.err
+
+
 def test_what_is_known_is_not_lived_again(epg: Run, tiny: Path, tmp_path: Path, same: Run) -> None:
     """Killed when two of the four units of generation 1 stand in the journal."""
     arguments = ("train", tiny, "--run", "run", "farm.chunk=1")
