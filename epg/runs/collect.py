@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from epg.errors import RunError
+from epg.errors import ForeseenError, RunError, UserError
 from epg.farm import Farm
 from epg.farm.work import Failure, Outcome, Result, Shared, Workload
 from epg.process.log import logger
@@ -61,6 +63,8 @@ class Collected:
     """members with a result"""
     reasons: list[Failure] = field(default_factory=list)
     """every failure that came"""
+    journal: Path | None = None
+    """where results come from that were there before, whose arrays may be anything"""
 
     def take(self, outcome: Outcome) -> None:
         """Add what became of a unit."""
@@ -70,6 +74,23 @@ class Collected:
         elif self.done.isdisjoint(outcome.unit.members):  # nothing counts twice
             self.done.update(outcome.unit.members)
             self.results.append(outcome)
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Where results are used: what fails there of a journal's results is a `UserError`."""
+        try:
+            yield
+        except ForeseenError:
+            raise
+        except Exception as error:
+            if self.journal is None:
+                raise
+            logger.exception("results of the journal")
+            raise UserError(
+                f"{self.journal}: its results of step {self.workload.step + 1} are not what is to "
+                f"be done with them ({type(error).__name__}: {error}); remove it: they are lived "
+                "again"
+            ) from None
 
     @property
     def invalid(self) -> list[int]:
@@ -90,7 +111,6 @@ class Collector:
         farm: Farm,
         journal: Journal,
         lock: Lock,
-        threads: int = 1,
         attempts: int = 1,
         most_invalid: float = 1.0,
         deadline: Deadline | None = None,
@@ -101,7 +121,6 @@ class Collector:
         self._farm = farm
         self._journal = journal
         self._lock = lock
-        self._threads = threads
         self._attempts = attempts
         self._most_invalid = most_invalid
         self.deadline = deadline or Deadline()
@@ -122,7 +141,10 @@ class Collector:
         step = workloads[0].step
         found = {(w.purpose, w.entry): Collected(w, self._attempts) for w in workloads}
         for outcome in self._journal.read(step):
-            self._take(found, outcome)
+            if self._keeps(outcome):
+                self._take(found, outcome)
+        for collected in found.values():
+            collected.journal = self._journal.path if collected.results else None
         while True:
             for (purpose, _), collected in found.items():
                 if purpose == Purpose.TRAINING:
@@ -139,7 +161,7 @@ class Collector:
                     meanwhile()
                     continue
                 self._lock.check()
-                kept = [o for o in outcomes if self._attempts > 1 or isinstance(o, Result)]
+                kept = [outcome for outcome in outcomes if self._keeps(outcome)]
                 if kept:
                     self._journal.append(kept)
                 for outcome in outcomes:
@@ -151,12 +173,16 @@ class Collector:
             collected.results.sort(key=lambda result: result.unit.first)
         return list(found.values())
 
+    def _keeps(self, outcome: Outcome) -> bool:
+        return self._attempts > 1 or isinstance(outcome, Result)
+
     def _take(self, found: dict[tuple[Purpose, int], Collected], outcome: Outcome) -> None:
         mine = found.get((outcome.unit.purpose, outcome.unit.entry))
-        if mine is not None:
-            mine.take(outcome)
+        if mine is None or outcome.unit.members.stop > mine.workload.total:
+            return  # of a journal that says more than there is
+        mine.take(outcome)
         if isinstance(outcome, Result):
-            self.deadline.add(outcome.seconds / self._threads)
+            self.deadline.add(outcome.seconds)
 
     def _stop_if_hopeless(self, collected: Collected) -> None:
         invalid, total = len(collected.invalid), collected.workload.total

@@ -21,13 +21,23 @@ from epg.config import Config, own_names, read, refuse_own, validate
 from epg.errors import UserError
 from epg.process.launcher import LAUNCH, this_job
 from epg.runs import metrics
-from epg.runs.files import remove_unfinished, seal, unseal, write_durably
+from epg.runs.files import (
+    as_mistakes,
+    read_bytes,
+    remove_unfinished,
+    seal,
+    unseal,
+    write_durably,
+)
 from epg.runs.journal import Journal
 from epg.runs.lock import Lock
+from epg.runs.submission import SUBMISSION, SUBMITTED_SCRIPT
 from epg.upgrade import is_old
 
-SUBMITTED_SCRIPT, SUBMISSION, JOB_LOGS = "job.sh", "job.json", ("*.out", "*.err")
-"""What `epg submit` and SLURM leave in a run directory, maybe before the run begins."""
+BROKEN = (ValueError, LookupError, TypeError, AttributeError)
+"""What comes of a manifest that is none."""
+JOB_LOGS = ("*.out", "*.err")
+"""What SLURM leaves in a run directory, maybe before the run begins."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +75,13 @@ class RunDirectory:
         self.lock = Lock(path / "lock")
         self._refuse_others()
 
+    @as_mistakes()
     def _refuse_others(self) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: a file, expected a run directory or none")
         if not self.path.exists() or all(_is_from_before(file) for file in self.path.iterdir()):
             return
-        if not (self.path / "config.yaml").exists():
+        if not (self.path / "config.yaml").is_file():
             raise UserError(f"{self.path}: holds other files and no config.yaml; name a new --run")
         data = read(self.path / "config.yaml")
         foreign = {*own_names(_chosen(data))} - {*own_names(self.config.model_dump(mode="json"))}
@@ -96,11 +107,9 @@ class RunDirectory:
     @property
     def done(self) -> bool:
         """Whether all steps that the configuration asks for were done before."""
-        marker = self.path / "DONE"
-        if not marker.exists():
-            return False
         try:
-            return int(json.loads(marker.read_text())["generations"]) >= self.config.steps
+            done = json.loads(read_bytes(self.path / "DONE"))["generations"]
+            return int(done) >= self.config.steps
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
@@ -110,10 +119,6 @@ class RunDirectory:
 
         Raises `UserError` if another is at work here.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{self.path}: {error.strerror}") from None
         with self.lock:
             self._refuse_others()  # who came first may have made it theirs
             remove_unfinished(self.path)
@@ -137,7 +142,7 @@ class RunDirectory:
         running; saved, on request; done; failed, for good; crashed, to be tried again. A crash that
         left no time for that leaves running.
         """
-        entry = {"state": state, "generation": step, "why": why,
+        entry = {"state": state, "generation": step, "generations": self.config.steps, "why": why,
                  "launch": os.environ.get(LAUNCH, ""), "job": this_job()}  # fmt: skip
         write_durably(self.path / "state.json", (json.dumps(entry) + "\n").encode())
 
@@ -164,11 +169,11 @@ class RunDirectory:
         like: tensors of the names, shapes and types that it must have.
         Raises `UserError` if there are some and all are broken: nothing may be overwritten.
         """
-        paths = sorted((self.path / "checkpoint").glob("*.json"), reverse=True)
+        paths = sorted(self._manifests(), reverse=True)
         for path in paths:
             try:
                 return self._read_checkpoint(path, like)
-            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            except (*BROKEN, OSError, SafetensorError) as error:
                 print(f"epg: {path}: broken checkpoint, left out ({error})", flush=True)
         if paths:
             raise UserError(
@@ -176,9 +181,16 @@ class RunDirectory:
             )
         return None
 
+    @as_mistakes()
+    def _manifests(self) -> list[Path]:
+        """Of all checkpoints; a folder that cannot be read is not an empty one."""
+        folder = self.path / "checkpoint"
+        files = folder.iterdir() if folder.exists() else ()
+        return [file for file in files if file.suffix == ".json" and file.name[0] != "."]
+
     def _read_checkpoint(self, path: Path, like: Mapping[str, Tensor]) -> Checkpoint:
-        manifest = unseal(path.read_bytes())
-        data = path.with_suffix(".safetensors").read_bytes()
+        manifest = unseal(read_bytes(path))
+        data = read_bytes(path.with_suffix(".safetensors"))
         if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
             raise ValueError("its tensors do not match their checksum")
         if manifest["config"] != self.config.hash():
@@ -190,8 +202,12 @@ class RunDirectory:
             raise ValueError("its tensors are not those of this configuration")
         if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
             raise ValueError("holds numbers that are not finite")
-        totals = {k: -math.inf if v is None else v for k, v in manifest["totals"].items()}
-        return Checkpoint(manifest["generation"], tensors, totals)
+        step, totals = manifest["generation"], manifest["totals"]
+        best = totals.pop("best_validation")
+        if not all(type(n) in (int, float) and math.isfinite(n) for n in (step, *totals.values())):
+            raise ValueError("its step or its totals are no numbers")
+        totals["best_validation"] = -math.inf if best is None else float(best)
+        return Checkpoint(int(step), tensors, totals)
 
     def start_metrics(self, step: int) -> None:
         """Drop the rows of metrics.csv from `step` on: they are lived again.
@@ -202,7 +218,7 @@ class RunDirectory:
         rows, damaged = metrics.read_rows(path)
         if damaged:
             aside = path.with_suffix(".csv.damaged")
-            write_durably(aside, path.read_bytes())
+            write_durably(aside, read_bytes(path))
             print(f"{path}: {damaged} damaged lines are left out; as it was: {aside}", flush=True)
         kept = [row for row in rows if int(row["generation"]) < step]
         metrics.rewrite(path, self.columns, kept)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
+from epg.errors import ForeseenError, RunError, UserError
+
 SEAL = b', "crc32": "'
+TAKEN = (
+    errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EINVAL
+)  # fmt: skip
+"""What is said where something else stands at a file's place: a folder, a link, a pipe."""
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -45,6 +53,41 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def as_mistakes() -> Iterator[None]:
+    """Make what a file or folder refuses, before anything is written, a `UserError` that names it.
+
+    A decorator, too.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not error.filename:
+            raise
+        raise UserError(f"{error.filename}: {error.strerror}") from None
+
+
+def foreseen(error: OSError) -> ForeseenError:
+    """What a file refuses while work is under way, in a line; it names the file."""
+    kind = UserError if error.errno in TAKEN else RunError  # a full disk, mostly
+    return kind(f"{error.filename}: {error.strerror}")
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read; what is none, such as a pipe that would be waited for, is an OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, opened as by `open_file`."""
+    with _naming(path), open_file(path) as file:
+        return file.read()
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what writes that were cut short have left in a folder."""
     for temporary in folder.glob(".*.new"):
@@ -54,7 +97,7 @@ def remove_unfinished(folder: Path) -> None:
 def read_object(path: Path) -> dict[str, Any]:
     """A file's JSON object; empty where there is none, or none that is whole."""
     try:
-        data = orjson.loads(path.read_bytes())
+        data = orjson.loads(read_bytes(path))
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
@@ -72,12 +115,16 @@ def unseal(line: bytes) -> dict[str, Any]:
     text += b"}"
     if checksum != b'%08x"}\n' % zlib.crc32(text):
         raise ValueError("does not match its checksum")
-    entry: dict[str, Any] = orjson.loads(text)
+    entry = orjson.loads(text)
+    if not isinstance(entry, dict):
+        raise ValueError("is no JSON object")
     return entry
 
 
 def _write(path: Path, data: bytes, flags: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | flags, 0o666)
+    # no link is followed to a file elsewhere, no reader of a pipe waited for
+    flags |= os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o666)
     try:
         rest = memoryview(data)
         while rest:

@@ -6,6 +6,7 @@ left behind by a crash; the next start takes it over if its holder is known to b
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -20,8 +21,10 @@ from typing import Any
 from epg.errors import RunError, UserError
 from epg.process.launcher import launched_size, launcher_is_gone
 from epg.process.machine import boot_id
-from epg.runs.files import append_durably
+from epg.runs.files import append_durably, as_mistakes, read_bytes
 
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What a file system says where this user may not write, which no later start would change."""
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 120.0
 """A holder without a heartbeat for so long is dead."""
@@ -49,7 +52,23 @@ class Lock:
         self._over = threading.Event()
 
     def __enter__(self) -> Lock:
-        """Raises `UserError` if someone alive holds it."""
+        """Make its folder if there is none, and take it.
+
+        Raises `UserError` if someone alive holds it, or where this user may not write.
+        """
+        folder = self._path.parent
+        with as_mistakes():
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._take()
+        except OSError as error:
+            if error.errno not in NOT_OURS:
+                raise
+            raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+        threading.Thread(target=self._keep_fresh, daemon=True).start()
+        return self
+
+    def _take(self) -> None:
         watched: tuple[str, float] | None = None
         since = time.monotonic()
         while not self._create():
@@ -77,8 +96,6 @@ class Lock:
                     watched, since = (content, beat), time.monotonic()
                 time.sleep(WATCH_SECONDS)
         self._remove_leftovers()
-        threading.Thread(target=self._keep_fresh, daemon=True).start()
-        return self
 
     def __exit__(
         self,
@@ -87,8 +104,9 @@ class Lock:
         trace: TracebackType | None,
     ) -> None:
         self._over.set()
-        if self.is_mine():
-            self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # a dead holder's is taken over; what went wrong before says more
+            if self.is_mine():
+                self._path.unlink()
 
     def check(self) -> None:
         """Raise `RunError` if another start has taken it over: nothing may be written any more."""
@@ -103,7 +121,7 @@ class Lock:
             return False
 
     def _read(self) -> str:
-        return self._path.read_bytes().decode(errors="replace")
+        return read_bytes(self._path).decode(errors="replace")
 
     def _create(self) -> bool:
         """Whole or not at all, and only if there is none."""
@@ -144,7 +162,7 @@ class Lock:
         except FileNotFoundError:
             return
         if (
-            aside.read_bytes().decode(errors="replace") != content
+            read_bytes(aside).decode(errors="replace") != content
         ):  # another start was quicker, and this is its lock
             with suppress(FileExistsError):
                 os.link(aside, self._path)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from epg.runs.files import append_durably, write_durably
+from epg.runs.files import append_durably, open_file, read_bytes, write_durably
 
 FILE = "metrics.csv"
 FIRST = ("generation", "fitness_mean", "validation", "failures", "invalid")
@@ -16,6 +17,10 @@ LAST = (
     "exploded", "environment_steps", "validation_steps", "core_seconds", "steps_per_second",
 )  # fmt: skip
 """The columns that every method has; its own stand between them."""
+LONGEST_ROW = 1000
+"""Bytes."""
+LONGEST_NUMBER = 18
+"""Digits of a generation."""
 Cells = dict[str, str]
 
 
@@ -31,21 +36,46 @@ def read_rows(path: Path) -> tuple[list[Cells], int]:
     whose header is damaged has none. No file has no rows. Raises OSError.
     """
     try:
-        text = path.read_bytes().decode(errors="replace")
+        lines = read_bytes(path).decode(errors="replace").splitlines(keepends=True)
     except FileNotFoundError:
         return [], 0
-    lines = text.splitlines(keepends=True)
+    rows = _whole(lines)
+    return rows, len(lines) - len(rows) - (_header(lines) is not None)
+
+
+def read_newest(path: Path, count: int) -> list[Cells]:
+    """The newest whole rows, `count` at most, however long the file is. Raises OSError."""
+    try:
+        with open_file(path) as file:
+            header = file.readline()
+            begin = file.seek(0, os.SEEK_END) - count * LONGEST_ROW
+            file.seek(max(len(header), begin))
+            if begin > len(header):
+                file.readline()  # which may be a part of a row
+            newest = file.read()
+    except FileNotFoundError:
+        return []
+    lines = (header + newest).decode(errors="replace").splitlines(keepends=True)
+    return _whole(lines)[-count:]
+
+
+def _header(lines: Sequence[str]) -> list[str] | None:
     header = next(csv.reader(lines[:1]), [])
-    if not set(FIRST[:1] + LAST) <= set(header):
-        return [], len(lines)
+    return header if set(FIRST[:1] + LAST) <= set(header) else None
+
+
+def _whole(lines: Sequence[str]) -> list[Cells]:
+    header = _header(lines)
+    if header is None:
+        return []
     rows = []
     for line in lines[1:]:
         cells = next(csv.reader([line.rstrip("\n")]), [])
         if line.endswith("\n") and len(cells) == len(header) and all(map(_is_number, cells)):
             row = dict(zip(header, cells, strict=True))
-            if row["generation"].isdecimal():
+            if row["generation"].isdecimal() and len(row["generation"]) <= LONGEST_NUMBER:
                 rows.append(row)
-    return rows, len(lines) - 1 - len(rows)
+    return rows
 
 
 def number(cell: str) -> float | None:

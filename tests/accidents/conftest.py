@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +14,14 @@ sys.path.insert(0, HERE)  # where the task trouble:Trouble is
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(once: Callable[..., Path]) -> Path:
     """The run directory of the twin, lived in one process."""
-    site = Site(tmp_path_factory.mktemp("undisturbed"))
-    process = site.start()
-    assert process.end() == 0, process.said
-    return site.run
+
+    def live(folder: Path) -> None:
+        process = Site(folder).start()
+        assert process.end() == 0, process.said
+
+    return once("undisturbed", live) / "run"
 
 
 @pytest.fixture

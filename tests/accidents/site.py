@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from patience import Patience
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -29,8 +30,6 @@ farm: {chunk: 1, least_deadline: 1.0}
 """
 EPG = ("python", "-m", "epg", "train", "config.yaml", "--run", "run")
 TIMED = ("core_seconds", "steps_per_second")
-SECONDS = 120
-"""After which something hangs."""
 HERE = str(Path(__file__).parent)
 
 
@@ -52,9 +51,14 @@ class Process:
     def tell(self, number: int) -> None:
         self.popen.send_signal(number)
 
-    def end(self, seconds: float = SECONDS) -> int:
+    def end(self) -> int:
         """Its exit code; negative if a signal ended it."""
-        return self.popen.wait(seconds)
+        patience = Patience(self.file.parent)
+        while True:
+            try:
+                return self.popen.wait(1)
+            except subprocess.TimeoutExpired:
+                patience.ask(self.said)
 
 
 class Site:
@@ -86,10 +90,10 @@ class Site:
 
     def wait_for(self, what: Callable[[], bool]) -> None:
         """Until it is so."""
-        begun = time.monotonic()
+        patience = Patience(self.folder)
         while not what():
             said = self._running[-1].said
-            assert time.monotonic() - begun < SECONDS, said
+            patience.ask(said)
             assert self._running[-1].popen.poll() is None, said
             time.sleep(0.02)
 
@@ -116,7 +120,7 @@ class Site:
         for process in self._running:
             if process.popen.poll() is None:  # the front takes mpirun and its ranks along
                 process.tell(signal.SIGTERM)
-                process.end(30)
+                process.end()
 
 
 def children(pid: int) -> list[int]:

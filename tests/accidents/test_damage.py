@@ -61,13 +61,13 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         directory.begin()
         for generation in (1, 2):
             tensors = {"center": torch.full((3,), 0.1 * generation)}
-            directory.save(Checkpoint(generation, tensors, {"environment_steps": 7 * generation}))
+            directory.save(Checkpoint(generation, tensors, {"best_validation": 0.5 * generation}))
         path = directory.path / "checkpoint" / name
         for damage, content in damages(path.read_bytes()):
             path.write_bytes(content)
             found = directory.resume(tensors)
             assert found is not None and found.step == 1, damage
-            assert found.totals == {"environment_steps": 7}
+            assert found.totals == {"best_validation": 0.5}
             assert torch.equal(found.tensors["center"], torch.full((3,), 0.1))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from patience import Patience
 
 from accidents.site import EPG, HERE, Process, Site, check_same, children, ranks_below
 
@@ -65,10 +66,9 @@ def test_told_to_end_while_it_starts(site: Site, name: str) -> None:
     front = site.start("--ranks", "3")
     site.wait_for(lambda: sum(map(imports, ranks_below(front.pid))) == 3)
     front.tell(signal.Signals[name])
-    told = time.monotonic()
     assert front.end() == {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 75}[name], front.said
-    assert time.monotonic() - told < 15
     assert "Traceback" not in front.said and "again in" not in front.said
+    assert f"told to end ({name}) while its ranks started" in front.said.splitlines()[-1]
 
 
 @pytest.mark.soak
@@ -92,11 +92,21 @@ def test_told_to_end_many_times(site: Site, undisturbed: Path) -> None:
 def test_a_launcher_that_cannot_start_the_run_is_given_up(site: Site) -> None:
     (site.folder / "mpi4py.py").write_text("raise SystemExit(77)")
     path = {"PYTHONPATH": f"{site.folder}{os.pathsep}{HERE}"}
-    begun = time.monotonic()
     front = site.start("--ranks", "2", trouble=path)
-    assert front.end() == 1 and time.monotonic() - begun < 100
+    assert front.end() == 1
     assert "no launch comes as far as the run; `epg doctor` may know why" in front.said
     assert not site.run.exists()
+
+
+@pytest.mark.soak
+def test_a_launcher_that_is_slow_to_end_is_waited_for(site: Site, undisturbed: Path) -> None:
+    """As on a loaded machine, where the ranks' ends take long."""
+    script = site.folder / "slow-mpirun"
+    script.write_text('mpirun "$@"\ncode=$?\nsleep 20\nexit $code\n')
+    front = site.start("--ranks", "2", "--launcher", f"sh {script}")
+    assert front.end() == 0, front.said
+    assert "killing it" not in front.said
+    check_same(site.run, undisturbed)
 
 
 def test_kill_of_the_front_ends_all_and_the_same_command_goes_on(
@@ -107,9 +117,9 @@ def test_kill_of_the_front_ends_all_and_the_same_command_goes_on(
     pids = [site.pid(0), site.pid(1), site.pid(1, 1), children(front.pid)[0]]
     front.tell(signal.SIGKILL)
     front.end()
-    begun = time.monotonic()
+    patience = Patience(site.folder)
     while any(is_running(pid) for pid in pids):
-        assert time.monotonic() - begun < 10
+        patience.ask(pids)
         time.sleep(0.05)
     again = site.start()
     assert again.end() == 0, again.said
@@ -140,10 +150,8 @@ def test_told_to_end_it_is_saved_and_goes_on(
     ranks = () if launcher else ("--ranks", "2")
     process = site.start(*ranks, launcher=launcher, trouble=SLOW)
     site.wait_for(lambda: site.generations() == 1 and site.units() > 2)
-    told = time.monotonic()
     process.tell(signal.Signals[name])
     ended = process.end()
-    assert time.monotonic() - told < 5
     assert code in (ended, None), process.said
     assert "Traceback" not in process.said and "again in" not in process.said
     assert site.state()["state"] == "saved"
@@ -154,47 +162,43 @@ def test_told_to_end_it_is_saved_and_goes_on(
     check_same(site.run, undisturbed)
 
 
-def test_usr1_drops_what_needs_longer_than_20_seconds_and_finishes_the_rest(
+def test_usr1_drops_what_needs_longer_than_the_grace_and_finishes_the_rest(
     site: Site, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Under mpirun and in one process, at the same time."""
     alone = Site(tmp_path_factory.mktemp("alone"))
-    patient = "farm.least_deadline=60"
+    patient = ("farm.least_deadline=3600", "farm.grace=8")  # only the grace can end it
     started = {}
     for place, ranks, done in ((alone, (), 1), (site, ("--ranks", "3"), 5)):
         slow = {"TROUBLE": '{"1": "sleep"}', "TROUBLE_ONCE": str(place.folder)}
-        started[place] = place.start(*ranks, patient, trouble=slow | SLOW)
+        started[place] = place.start(*ranks, *patient, trouble=slow | SLOW)
         place.wait_for(
             lambda place=place, done=done: (
                 (place.folder / "pair-1").exists() and place.units() >= done
             )
         )
-    told = time.monotonic()
     for process in started.values():
         process.tell(signal.SIGUSR1)
     for place, process in started.items():
         assert process.end() == 75, process.said
-        assert 19 < time.monotonic() - told < 45  # less than the deadline, which would end it too
         assert place.state()["why"] == "SIGUSR1"
     assert alone.units() == 1
     assert site.units() == 6  # the other worker finished what it was at, and began nothing new
     for place in started:
-        again = place.start(patient)
+        again = place.start(*patient)
         assert again.end() == 0 and "failed" not in again.said, again.said
         check_same(place.run, undisturbed)
 
 
-def test_an_unforeseen_exception_on_a_rank_ends_the_job_within_5_seconds(site: Site) -> None:
+def test_an_unforeseen_exception_on_a_rank_ends_the_job(site: Site) -> None:
     """Of the worker itself, not of a lifetime: the others would wait for it for ever."""
     (site.folder / "bad.py").write_text(
-        "import sys, time\n"
         "from epg import cli\n"
         "from epg.farm import isolated\n"
         "from epg.process.launcher import launched_rank\n"
         "begin = isolated.IsolatedRunner.begin\n"
         "def fail(self, newer, unit):\n"
         "    if launched_rank() == 2 and unit.first > 3:\n"
-        "        open('failed-at', 'w').write(str(time.time()))\n"
         "        raise LookupError('on rank 2')\n"
         "    begin(self, newer, unit)\n"
         "isolated.IsolatedRunner.begin = fail\n"
@@ -204,7 +208,6 @@ def test_an_unforeseen_exception_on_a_rank_ends_the_job_within_5_seconds(site: S
         "mpirun", "-n", "3", "python", "bad.py", "train", "config.yaml", "--run", "run"
     )
     assert process.end() not in (0, 2)
-    assert time.time() - float((site.folder / "failed-at").read_text()) < 5
     assert "LookupError: on rank 2" in process.said
     assert "LookupError: on rank 2" in (site.run / "log" / "rank-2.log").read_text()
 
@@ -214,11 +217,11 @@ def test_a_rank_that_fails_before_mpi_is_up_is_named(site: Site) -> None:
     bad = (*EPG[:4], "gone.yaml")
     process = site.command("mpirun", "-n", "2", *EPG, ":", "-n", "1", *bad)
     process.end()
-    assert "epg: rank 2: gone.yaml: No such file or directory\n" in process.said
+    assert "epg: rank 2: gone.yaml: no such configuration file; " in process.said
     assert "Traceback" not in process.said and not site.run.exists()
     process = site.command("mpirun", "-n", "1", *bad, ":", "-n", "2", *EPG)
     process.end()
-    assert "epg: gone.yaml: No such file or directory\n" in process.said
+    assert "epg: gone.yaml: no such configuration file; " in process.said
     assert "Traceback" not in process.said and not site.run.exists()
 
 

@@ -45,7 +45,7 @@ def directory(tiny: Path, tmp_path: Path) -> Iterator[RunDirectory]:
 
 def checkpoint(generation: int) -> Checkpoint:
     return Checkpoint(
-        generation, {"center": torch.full((3,), 1.0 * generation)}, {"best": -math.inf}
+        generation, {"center": torch.full((3,), 1.0 * generation)}, {"best_validation": -math.inf}
     )
 
 
@@ -66,7 +66,9 @@ def test_a_finished_run_has_it_all(finished: Path, tiny: Path) -> None:
     }  # fmt: skip
     assert read_config(finished) == load(tiny)
     state = json.loads((finished / "state.json").read_text())
-    assert state == {"state": "done", "generation": 3, "why": "", "launch": "", "job": ""}
+    assert state == {
+        "state": "done", "generation": 3, "generations": 3, "why": "", "launch": "", "job": "",
+    }  # fmt: skip
     assert json.loads((finished / "DONE").read_text())["generations"] == 3
     kept = sorted(path.name for path in (finished / "checkpoint").iterdir())
     assert kept == [f"0000000{g}.{end}" for g in (1, 2, 3) for end in ("json", "safetensors")]
@@ -97,6 +99,25 @@ def test_tensorboard_shows_the_metrics(finished: Path) -> None:
     assert [p.step for p in points] == [0, 1, 2]
     assert [p.value for p in points] == pytest.approx([float(r["fitness_mean"]) for r in rows])
     assert [p.step for p in events.Scalars("validation")] == [0, 2]
+
+
+def test_tensorboard_is_an_extra(epg: Run, tiny: Path, tmp_path: Path) -> None:
+    """Without it no events are written; who asks for them is told before anything begins."""
+    before = "import sys; sys.modules['tensorboard'] = None"
+    start = ("train", tiny, "steps=1", "--run")
+    wanted = ("run", "log.tensorboard=true")
+    for more in (wanted, (*wanted, "--ranks", "2")):
+        said = epg(*start, *more, folder=tmp_path, before=before)
+        assert said.code == 2 and said.err.count("\n") == 1 and said.out == ""
+        assert "log.tensorboard: needs TensorBoard" in said.err and "'epg[tensorboard]'" in said.err
+    assert list(tmp_path.iterdir()) == []
+    said = epg(*start, "run", folder=tmp_path, before=before)
+    assert (said.code, said.err) == (0, "")
+    assert epg(*start, "other", "log.tensorboard=false", folder=tmp_path).code == 0
+    assert (tmp_path / "run" / "DONE").exists() and not list(tmp_path.glob("*/events.out.*"))
+    assert epg(*start, *wanted, "steps=2", folder=tmp_path).code == 0  # now it is installed
+    (events,) = tmp_path.glob("run/events.out.*")
+    assert [p.step for p in EventAccumulator(str(events)).Reload().Scalars("invalid")] == [1]
 
 
 def test_the_losses_say_what_they_are(finished: Path, tiny: Path) -> None:
@@ -139,7 +160,7 @@ def test_the_newest_checkpoints_are_kept(directory: RunDirectory) -> None:
     found = directory.resume(LIKE)
     assert found is not None and found.step == 5
     assert torch.equal(found.tensors["center"], torch.full((3,), 5.0))
-    assert found.totals == {"best": -math.inf}
+    assert found.totals == {"best_validation": -math.inf}
 
 
 @pytest.mark.parametrize("name", ["00000002.json", "00000002.safetensors"])

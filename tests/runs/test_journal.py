@@ -25,7 +25,7 @@ def result(step: int, first: int) -> Result:
     fitness = rng.normal(size=(2, 2))
     fitness[0, 1] = np.nan
     arrays = {"fitness": fitness, "kl": rng.normal(size=2), "entropy": rng.normal(size=2)}
-    return Result(unit, arrays, 96, first, 0.1)
+    return Result(unit, arrays, 96, first, 0.1, core_seconds=0.2)
 
 
 def same(a: Outcome, b: Result) -> bool:
@@ -36,8 +36,8 @@ def same(a: Outcome, b: Result) -> bool:
         and np.array_equal(a.arrays[name], array, equal_nan=array.dtype.kind == "f")
         for name, array in b.arrays.items()
     )
-    return arrays and (a.unit, a.steps, a.exploded, a.seconds) == (
-        b.unit, b.steps, b.exploded, b.seconds
+    return arrays and (a.unit, a.steps, a.exploded, a.seconds, a.core_seconds) == (
+        b.unit, b.steps, b.exploded, b.seconds, b.core_seconds
     )  # fmt: skip
 
 
@@ -179,7 +179,7 @@ def line_2(purpose: Purpose, first: int, fitness: np.ndarray, **more: Any) -> di
 
 def expected(unit: Unit, **arrays: np.ndarray) -> Result:
     learned = {"kl": np.arange(unit.count) / 3, "entropy": np.arange(unit.count) / 7}
-    return Result(unit, {**arrays, **learned}, 96, 1, 0.1)
+    return Result(unit, {**arrays, **learned}, 96, 1, 0.1, core_seconds=0.1)
 
 
 def test_format_2_is_read_with_names(tmp_path: Path) -> None:

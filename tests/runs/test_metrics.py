@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from epg.runs.metrics import read_rows
+from epg.runs.metrics import read_newest, read_rows
 
 Run = Callable[..., object]
 
@@ -60,3 +60,22 @@ def test_a_sound_file_is_read_whole(finished: Path) -> None:
     rows, damaged = read_rows(finished / "metrics.csv")
     assert [row["generation"] for row in rows] == ["0", "1", "2"] and damaged == 0
     assert read_rows(finished / "absent.csv") == ([], 0)
+
+
+@pytest.mark.parametrize("longest", [1, 60, 200, 10_000])
+def test_the_newest_rows_are_whole_wherever_the_look_begins(
+    finished: Path, tmp_path: Path, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header, *_, last = (finished / "metrics.csv").read_text().splitlines()
+    path = tmp_path / "metrics.csv"
+    rows = [f"{generation},{last.partition(',')[2]}" for generation in range(1000, 1100)]
+    path.write_text("\n".join([header, *rows, ""]))
+    monkeypatch.setattr("epg.runs.metrics.LONGEST_ROW", longest)
+    for count in (1, 2, 7, 99, 100, 200):
+        every, _ = read_rows(path)
+        newest = read_newest(path, count)
+        assert newest == every[len(every) - len(newest) :]
+        assert len(newest) <= count
+        if longest == 10_000:
+            assert len(newest) == min(count, 100)
+    assert read_newest(tmp_path / "absent.csv", 3) == []
