@@ -5,6 +5,7 @@ Tests have one thread, as every worker has, so that numbers can be compared bitw
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from patience import SECONDS, Patience
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -31,8 +33,6 @@ learner: {buffer: 64, minibatch: 16}
 validation: {every: 2, lifetimes: 2}
 farm: {chunk: 2}
 """
-SECONDS = 120
-"""After which a process hangs."""
 
 BECOME_EPG = """\
 import os, runpy, sys
@@ -74,10 +74,15 @@ def epg(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Said]:
     context.set_forkserver_preload(
         [
             "pytest",
+            "epg.cli",
             "epg.training.loop",
-            "epg.evolution.strategy",
             "epg.evaluation.evaluate",
-            "torch.utils.tensorboard",
+            "epg.evaluation.plot",
+            "epg.tasks.mujoco",
+            "evotorch.algorithms.functional",
+            "gymnasium",
+            "matplotlib.backends.backend_agg",
+            "tensorboard.summary.writer.record_writer",
         ]
     )
 
@@ -97,8 +102,10 @@ def epg(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Said]:
         }
         process = context.Process(target=exec, args=(BECOME_EPG, names))
         process.start()
-        process.join(SECONDS)
-        assert process.exitcode is not None, "it hangs"
+        patience = Patience(folder)
+        while process.exitcode is None:
+            process.join(1)
+            patience.ask((said / "out").read_text(), (said / "err").read_text())
         return Said(process.exitcode, (said / "out").read_text(), (said / "err").read_text())
 
     return run
@@ -121,6 +128,27 @@ def command() -> Callable[..., Said]:
 
 
 @pytest.fixture(scope="session")
+def once(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Callable[[Path], object]], Path]:
+    """`once(name, make)`: a folder that one of the test processes makes for all of them."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder_of(name: str, make: Callable[[Path], object]) -> Path:
+        folder, made = root / name, root / f"{name}.made"
+        with open(root / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A configuration whose run takes a second."""
     path = tmp_path_factory.mktemp("configs") / "tiny.yaml"
@@ -129,13 +157,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(
-    epg: Callable[..., Said], tiny: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
+def finished(epg: Callable[..., Said], tiny: Path, once: Callable[..., Path]) -> Iterator[Path]:
     """The run directory of `tiny`, lived undisturbed in one process. Nobody changes it."""
-    folder = tmp_path_factory.mktemp("finished")
-    said = epg("train", tiny, "--run", "run", folder=folder)
-    assert (said.code, said.err) == (0, "")
+
+    def live(folder: Path) -> None:
+        said = epg("train", tiny, "--run", "run", folder=folder)
+        assert (said.code, said.err) == (0, "")
+
+    folder = once("finished", live)
     before = _contents(folder)
     yield folder / "run"
     assert _contents(folder) == before

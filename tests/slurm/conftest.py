@@ -16,6 +16,14 @@ from slurm.site import Login
 FOLDER = Path(__file__).parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One cluster, so one test process; it waits more than it works, so it begins at once."""
+    here = [item for item in items if FOLDER in item.path.parents]
+    for item in here:
+        item.add_marker(pytest.mark.xdist_group("slurm"))
+    items.sort(key=lambda item: item not in here)
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """SLURM's commands talk to a cluster of our own."""

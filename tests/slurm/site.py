@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from accidents.site import HERE
+from patience import SECONDS, Patience
 
-SECONDS = 150
 REQUEUE_SECONDS = 3
 """A job that starts anew before SLURM has buried its last start fails at once."""
 CONFIG = """\
@@ -79,9 +79,9 @@ class Login:
 
     def wait_for(self, what: Callable[[], object], job: str = "") -> None:
         """Until it is so."""
-        begun = time.monotonic()
+        patience = Patience(self.folder)
         while not what():
-            assert time.monotonic() - begun < SECONDS, (job and self.told(job), self.said())
+            patience.ask(job and self.told(job), self.said())
             time.sleep(0.1)
 
     def wait_for_end(self, job: str, state: str = "COMPLETED") -> None:

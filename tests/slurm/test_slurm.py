@@ -18,7 +18,7 @@ SLOW = {"TROUBLE_SECONDS": "0.15"}
 """A run takes some twenty seconds, so that there is time to disturb it."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run in one process, without SLURM."""
     login = Login(tmp_path_factory.mktemp("twin"))
@@ -84,6 +84,7 @@ def test_no_more_requeues_than_allowed(login: Login, twin: Path) -> None:
     check_same(login.run, twin)
 
 
+@pytest.mark.soak  # what it is told is what USR1 says in the tests before and below
 def test_a_higher_partition_preempts_it(login: Login, twin: Path) -> None:
     job = login.submit(**SLOW)
     login.wait_for(lambda: login.units() > 2, job)
@@ -112,6 +113,7 @@ def test_scancel_and_a_later_submission(login: Login, twin: Path) -> None:
     assert "goes on" in login.said() or login.read_state()["generation"] == 3
 
 
+@pytest.mark.soak  # as without SLURM, in tests/accidents
 def test_a_kill_within_the_job(login: Login, twin: Path) -> None:
     """The supervisor starts the ranks again, in the same job."""
     job = login.submit(**SLOW)
