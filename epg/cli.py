@@ -13,8 +13,13 @@ from typing import Annotated, Any
 import typer
 
 from epg.errors import ForeseenError, Interruption, UserError, printable
+from epg.process import shipped
+from epg.process.ending import end
 from epg.process.launcher import launched_rank, launched_size
 from epg.process.signals import default_handlers, install_end_handlers, install_save_handler
+
+LONGEST_NAME, LONGEST_PATH = 255, 4000
+"""Bytes that file systems take: of one name in a path, and of all."""
 
 app = typer.Typer(
     help="Learn how reinforcement-learning agents should learn, and see what it is worth.",
@@ -24,8 +29,20 @@ app = typer.Typer(
 )
 UsageError: Any = typer.BadParameter.__bases__[0]
 """click's, or that of the click which newer typers bring along"""
+LONGEST_LINE = 1000
+"""Characters that a complaint has at most; files may hold longer names."""
 MANY = ("train", "evaluate", "tune", "bench")
 """The commands that are work for many ranks."""
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(
+        help="YAML file with the settings of the run, or the name of one that comes with epg: "
+        f"{shipped.names('configuration')}."
+    ),
+]
+StartFrom = Annotated[
+    Path | None, typer.Option("--from", help="A saved loss to start from, a file or a name.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on the last line.")]
 Trust = Annotated[
     bool,
@@ -35,49 +52,7 @@ Trust = Annotated[
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file with the settings of the run.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[key.sub=value]...", help="Settings to change.")
-    ] = None,
-    run: Annotated[
-        Path | None, typer.Option(help="Run directory; runs/NAME-OF-CONFIG if left out.")
-    ] = None,
-    ranks: Annotated[
-        int | None, typer.Option(min=2, help="Start mpirun with so many ranks, one the master.")
-    ] = None,
-    start_from: Annotated[
-        Path | None, typer.Option("--from", help="A saved loss to start from.")
-    ] = None,
-    max_relaunches: Annotated[
-        int, typer.Option(min=0, help="--ranks: crashes in a row without a finished chunk.")
-    ] = 10,
-    launcher: Annotated[
-        str, typer.Option(help='--ranks: what starts them; "srun --mpi=pmi2" inside a SLURM job.')
-    ] = "mpirun",
-) -> None:
-    """Train what is learned across lifetimes; the same command again goes on where it stopped.
-
-    Example: epg train configs/quickstart.yaml --ranks 3 steps=50
-    """
-    run = run or Path("runs") / config.stem
-    if ranks is not None and launched_size() == 1:
-        from epg.cluster.supervisor import supervise
-        from epg.training.loop import check
-
-        check(config, overrides or [])  # before any rank starts
-        raise typer.Exit(supervise(run, ranks, sys.argv[1:], max_relaunches, launcher))
-    from epg.farm.worker import failing_together
-
-    with failing_together():
-        from epg.config import load
-        from epg.training.loop import train as run_training
-
-        run_training(load(config, overrides or []), run, start_from)
-
-
-@app.command()
-def submit(
-    config: Annotated[Path, typer.Argument(help="YAML file with the settings of the run.")],
+    config: ConfigFile,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[key.sub=value]...", help="Settings to change.")
     ] = None,
@@ -85,32 +60,92 @@ def submit(
         Path | None,
         typer.Option(help="Run directory, with --seeds the folder of theirs; runs/NAME-OF-CONFIG."),
     ] = None,
-    start_from: Annotated[
-        Path | None, typer.Option("--from", help="A saved loss to start from.")
+    seeds: Annotated[
+        str | None, typer.Option(help="A run for each, one after another: 0-9 or 1,5,7.")
     ] = None,
+    ranks: Annotated[
+        int | None, typer.Option(min=2, help="Start mpirun with so many ranks, one the master.")
+    ] = None,
+    start_from: StartFrom = None,
+    max_relaunches: Annotated[
+        int, typer.Option(min=0, help="--ranks: how many crashes without a finished chunk end it.")
+    ] = 10,
+    launcher: Annotated[
+        str, typer.Option(help='--ranks: what starts them; "srun --mpi=pmi2" inside a SLURM job.')
+    ] = "mpirun",
+) -> None:
+    """Train what is learned across lifetimes; the same command again goes on where it stopped.
+
+    Example: epg train quickstart --ranks 3 steps=50
+    """
+    run, overrides = run or Path("runs") / config.stem, overrides or []
+    runs = {run: overrides}
+    if seeds is not None:
+        from epg.cluster.slurm import seed_runs
+
+        if launched_size() > 1:
+            raise UserError(f"--seeds: found {seeds}, but mpirun started this; give it --ranks")
+        found = seed_runs(run, seeds, overrides)
+        runs = {folder: [*overrides, f"seed={seed}"] for seed, folder in found.items()}
+    for folder, settings in runs.items():
+        if ranks is not None and launched_size() == 1:
+            from epg.cluster.supervisor import supervise
+            from epg.training.loop import check
+
+            checked = check(config, settings).config  # before any rank starts
+            arguments = ["train", str(config), *settings, "--run", str(folder)]
+            arguments += [] if start_from is None else ["--from", str(start_from)]
+            code = supervise(folder, ranks, arguments, max_relaunches, launcher, checked.farm.grace)
+            if code:
+                raise typer.Exit(code)
+            continue
+        from epg.farm.worker import failing_together
+
+        with failing_together():
+            from epg.config import load
+            from epg.training.loop import train as run_training
+
+            run_training(load(config, settings), folder, start_from)
+
+
+@app.command()
+def submit(
+    config: ConfigFile,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[key.sub=value]...", help="Settings to change.")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Run directory, with --seeds the folder of theirs; runs/NAME-OF-CONFIG."),
+    ] = None,
+    start_from: StartFrom = None,
     tasks: Annotated[
-        int | None, typer.Option(help="Ranks; a master and a worker for each chunk if left out.")
+        int | None, typer.Option(help="Number of ranks; a master and a worker a chunk if left out.")
     ] = None,
-    nodes: Annotated[str | None, typer.Option(help="As sbatch's.")] = None,
+    nodes: Annotated[str | None, typer.Option(help="Number of nodes, as for sbatch.")] = None,
     cpus: Annotated[
-        int | None, typer.Option(min=1, help="Of each rank; `threads` if left out.")
+        int | None, typer.Option(min=1, help="Cores of each rank; `threads` if left out.")
     ] = None,
-    gpus: Annotated[int | None, typer.Option(min=1, help="Of each node.")] = None,
-    time: Annotated[str | None, typer.Option(help="Limit, as sbatch's: 24:00:00.")] = None,
-    partition: Annotated[str | None, typer.Option(help="As sbatch's.")] = None,
-    account: Annotated[str | None, typer.Option(help="As sbatch's.")] = None,
-    constraint: Annotated[str | None, typer.Option(help="As sbatch's: one type of node.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the job; the run's if left out.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="GPUs of each node.")] = None,
+    time: Annotated[str | None, typer.Option(help="Time limit, as for sbatch: 24:00:00.")] = None,
+    partition: Annotated[str | None, typer.Option(help="Partition, as for sbatch.")] = None,
+    account: Annotated[str | None, typer.Option(help="Account, as for sbatch.")] = None,
+    constraint: Annotated[str | None, typer.Option(help="Type of node, as for sbatch.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the job; the run's if left out.")
+    ] = None,
     sbatch: Annotated[
         list[str] | None, typer.Option(help="Any other option of sbatch: --sbatch=--qos=long.")
     ] = None,
     setup: Annotated[
-        list[str] | None, typer.Option(help='A line of shell: --setup "module load mpich".')
+        list[str] | None, typer.Option(help='A line of shell to begin with: "module load mpich".')
     ] = None,
-    launcher: Annotated[str, typer.Option(help='mpirun, or such as "srun --mpi=pmi2".')] = "mpirun",
+    launcher: Annotated[
+        str, typer.Option(help='What starts the ranks: mpirun, or such as "srun --mpi=pmi2".')
+    ] = "mpirun",
     seeds: Annotated[str | None, typer.Option(help="A job array: 0-9, 1,5,7, 0-99%4.")] = None,
     max_requeues: Annotated[
-        int, typer.Option(min=0, help="So often a job goes back into the queue to go on.")
+        int, typer.Option(min=0, help="How often a job may go back into the queue to go on.")
     ] = 100,
     print_: Annotated[
         bool, typer.Option("--print", help="Show the script, submit nothing.")
@@ -118,7 +153,7 @@ def submit(
 ) -> None:
     """Queue a run on a SLURM cluster, after a look at what the queue would find too late.
 
-    Example: epg submit configs/random-hopper.yaml --tasks 3 --time 24:00:00 --partition cpu
+    Example: epg submit random-hopper --tasks 3 --time 24:00:00 --partition cpu
     """
     from epg.cluster import slurm
 
@@ -144,16 +179,19 @@ def submit(
 
 @app.command()
 def status(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories, or folders of them.")],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run directories, or folders of them; all in runs/ if left out."),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Where runs are: generation, fitness, time left, last sign of life, job.
 
-    Example: epg status runs/*
+    Example: epg status runs/random-hopper
     """
     from epg.cluster.status import read_status, table
 
-    found = read_status(runs)
+    found = read_status(runs or [])
     _show(table(found))
     if json_:
         print(json.dumps({"runs": [asdict(status) for status in found]}))
@@ -163,24 +201,31 @@ def status(
 def evaluate(
     losses: Annotated[
         list[Path] | None,
-        typer.Argument(help="Saved files, *.safetensors; without any, methods alone."),
+        typer.Argument(
+            help="Saved files, *.safetensors, or names of losses that come with epg: "
+            f"{shipped.names('loss')}; without any, methods alone."
+        ),
     ] = None,
     *,
     task: Annotated[
-        list[str], typer.Option(help="As in a configuration; a list or repeated: each by itself.")
+        list[str],
+        typer.Option(help="Task as in a configuration; of a list, or repeated, each one."),
     ],
     lifetimes: Annotated[int, typer.Option(min=2, help="Held-out lifetimes of each method.")] = 32,
     updates: Annotated[
-        int | None, typer.Option(min=1, help="U; as in the first file's training, or 128.")
+        int | None,
+        typer.Option(min=1, help="Updates of a lifetime; as in the first file's training, or 128."),
     ] = None,
     hidden: Annotated[
         str | None, typer.Option(help="Units of the agents' layers, as 64,64; as in training.")
     ] = None,
     activation: Annotated[
-        str | None, typer.Option(help="Of the agents' layers: tanh or relu; as in training.")
+        str | None,
+        typer.Option(help="Activation of the agents' layers: tanh or relu; as in training."),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Of agents that learn by a file; as in its training.")
+        float | None,
+        typer.Option(help="Learning rate of those that learn by a file; as in its training."),
     ] = None,
     alpha: Annotated[
         float | None,
@@ -191,10 +236,10 @@ def evaluate(
         typer.Option(
             "--methods",
             "--baselines",
-            help="As `epg methods` lists them, or untrained: what a file's training began with.",
+            help="Names as `epg methods` lists them; untrained: what a file's training began with.",
         ),
     ] = "ppo,random",
-    seed: Annotated[int, typer.Option(min=0, help="Of the held-out MDPs and all else.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of held-out MDPs and all else.")] = 0,
     out: Annotated[
         Path, typer.Option(help="Folder for tables, pictures and raw returns, new or interrupted.")
     ] = Path("evaluation"),
@@ -243,21 +288,24 @@ def evaluate(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    run: Annotated[Path, typer.Argument(help="A run directory, or a folder with its seeds.")],
     lifetimes: Annotated[
-        int, typer.Option(min=2, help="Where its best loss was not evaluated yet.")
+        int,
+        typer.Option(
+            min=2, help="Lifetimes of each method, if its best loss was not evaluated yet."
+        ),
     ] = 32,
     methods: Annotated[
         str,
         typer.Option(
             "--methods",
             "--baselines",
-            help="Where its best loss was not evaluated yet; as epg evaluate's.",
+            help="Names as for epg evaluate, if its best loss was not evaluated yet.",
         ),
     ] = "ppo,random",
     trust: Trust = False,
 ) -> None:
-    """A page about a run: fitness, learning curves, the table, health, cost; evaluates if needed.
+    """A page about a run, or seeds of one: verdict, curves, table, health; evaluates if needed.
 
     Example: epg report runs/quickstart
     """
@@ -268,17 +316,23 @@ def report(
 
 @app.command()
 def inspect(
-    loss: Annotated[Path, typer.Argument(help="A saved loss, *.safetensors.")],
-    task: Annotated[str, typer.Option(help="As in a configuration.")],
-    lifetimes: Annotated[int, typer.Option(min=2, help="That are watched.")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Of their MDPs and all else.")] = 0,
+    loss: Annotated[
+        Path,
+        typer.Argument(
+            help="A saved loss, *.safetensors, or the name of one that comes with epg: "
+            f"{shipped.names('loss')}."
+        ),
+    ],
+    task: Annotated[str, typer.Option(help="Task as in a configuration.")],
+    lifetimes: Annotated[int, typer.Option(min=2, help="Number of agents to watch.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of their MDPs and all else.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for numbers and picture.")] = Path("anatomy"),
     trust: Trust = False,
     json_: Json = False,
 ) -> None:
     """What a loss has learned: its gradient beside PPO's, and what it hangs on.
 
-    Example: epg inspect results/quickstart/best.safetensors --task random-cart-pole
+    Example: epg inspect quickstart --task random-cart-pole
     """
     from epg.evaluation.gradients import inspect_into
 
@@ -290,7 +344,7 @@ def inspect(
 
 @app.command()
 def tune(
-    config: Annotated[Path, typer.Argument(help="YAML file with task and lifetime.")],
+    config: ConfigFile,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[key.sub=value]...", help="Settings to change.")
     ] = None,
@@ -300,7 +354,8 @@ def tune(
         typer.Option(help="File that the winners join; one in the user's cache if left out."),
     ] = None,
     methods: Annotated[
-        str | None, typer.Option(help="As ppo,dpo; all with settings to tune if left out.")
+        str | None,
+        typer.Option(help="Names, such as ppo,dpo; all with settings to tune if left out."),
     ] = None,
     ranks: Annotated[
         int | None, typer.Option(min=2, help="Start mpirun with so many ranks, one the master.")
@@ -310,7 +365,7 @@ def tune(
 
     The same command again goes on where it stopped.
 
-    Example: epg tune configs/quickstart.yaml
+    Example: epg tune quickstart
     """
     if ranks is not None and launched_size() == 1:
         _start_ranks(ranks)
@@ -341,7 +396,7 @@ def methods(json_: Json = False) -> None:
 @app.command()
 def tasks(
     task: Annotated[
-        list[str] | None, typer.Argument(help="As in a configuration; all names if left out.")
+        list[str] | None, typer.Argument(help="Tasks as in a configuration; all names if left out.")
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -351,36 +406,46 @@ def tasks(
     """
     from epg.tasks import OTHERS, describe, make, names, plain
 
-    made = []
+    found: list[dict[str, Any]] = []
     for text in task or names():
         try:
-            made.append(make(_spec("task", text)))
+            made = make(_spec("task", text))
         except UserError as error:
             if task:
                 raise
             print(f"{text}: not here: {error}")
+            found.append({"name": text, "missing": str(error)})
         else:
-            print(describe(made[-1]))
+            print(describe(made))
+            found.append(plain(made))
     if not task:
         print(OTHERS)
     if json_:
-        print(json.dumps({"tasks": [plain(task) for task in made]}))
+        print(json.dumps({"tasks": found}))
 
 
 @app.command()
 def bench(
-    task: Annotated[str, typer.Option(help="As in a configuration; simulated by MuJoCo.")] = (
+    task: Annotated[str, typer.Option(help="Task as in a configuration; simulated by MuJoCo.")] = (
         "dir-hopper"
     ),
     lifetimes: Annotated[
         str, typer.Option(help="Numbers of lifetimes that live together.")
     ] = "1,8,64,256",
-    threads: Annotated[int, typer.Option(min=1, help="torch's threads.")] = 1,
-    farm: Annotated[bool, typer.Option("--farm", help="The farm, without lifetimes.")] = False,
-    workers: Annotated[int, typer.Option(min=2, help="--farm: simulated workers.")] = 1024,
-    pairs: Annotated[int, typer.Option(min=1, help="--farm: chunks of a generation.")] = 4096,
-    seconds: Annotated[float, typer.Option(min=0, help="--farm: that a chunk takes.")] = 1.0,
-    generations: Annotated[int, typer.Option(min=1, help="--farm: to be measured.")] = 6,
+    threads: Annotated[int, typer.Option(min=1, help="Number of torch's threads.")] = 1,
+    farm: Annotated[bool, typer.Option("--farm", help="Measure the farm alone.")] = False,
+    workers: Annotated[
+        int, typer.Option(min=2, help="--farm: number of simulated workers.")
+    ] = 1024,
+    pairs: Annotated[
+        int, typer.Option(min=1, help="--farm: number of chunks of a generation.")
+    ] = 4096,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="--farm: seconds that a chunk takes.")
+    ] = 1.0,
+    generations: Annotated[
+        int, typer.Option(min=1, help="--farm: number of generations to measure.")
+    ] = 6,
     json_: Json = False,
 ) -> None:
     """What this machine gives: lifetimes over the limit of physics, or the farm without lifetimes.
@@ -416,7 +481,7 @@ def bench(
 @app.command()
 def doctor(
     folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="Where runs are to be written.")
+        Path, typer.Argument(exists=True, file_okay=False, help="Folder for runs.")
     ] = Path(),
     json_: Json = False,
 ) -> None:
@@ -466,9 +531,11 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _sizes(option: str, text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise UserError(f"{option}: found {text!r}, expected sizes such as 64,64")
+    from epg.settings import shown
+
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and len(part) < 20 and int(part) > 0 for part in parts):
+        raise UserError(f"{option}: found {shown(text)}, expected sizes such as 64,64")
     return tuple(int(part) for part in parts)
 
 
@@ -482,8 +549,43 @@ def _spec(where: str, text: str) -> Any:
         raise UserError(f"{where} {text!r}: {error}") from None
 
 
+class Command(typer.core.TyperCommand):
+    """A command that refuses texts and names that no file can hold or have."""
+
+    def invoke(self, ctx: Any) -> Any:
+        for name, given in ctx.params.items():
+            for value in given if isinstance(given, list | tuple) else [given]:
+                if isinstance(value, str | Path):
+                    _check_text(name, value)
+        return super().invoke(ctx)
+
+
+def _check_text(name: str, value: str | Path) -> None:
+    found = f"{name}: found {str(value)[:60]}"
+    try:
+        path = str(value).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{found}, which is not UTF-8") from None
+    if not isinstance(value, Path):
+        return
+    longest = max(map(len, path.split(b"/")))
+    if longest > LONGEST_NAME:
+        raise UserError(f"{found}…, a name of {longest} bytes; allowed: {LONGEST_NAME}")
+    if len(path) > LONGEST_PATH:
+        raise UserError(f"{found}…, a path of {len(path)} bytes; allowed: {LONGEST_PATH}")
+
+
+for registered in app.registered_commands:
+    registered.cls = Command
+
+
 def main() -> None:
-    """Run a command. A user's mistake is one line, said by rank 0 alone, and exit code 2."""
+    """Run a command, and end with its exit code."""
+    end(run_command())
+
+
+def run_command() -> int:
+    """The exit code of a command. A user's mistake is one line, said by rank 0 alone, and 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that has no φ shows a ? instead
             stream.reconfigure(errors="replace")
@@ -512,7 +614,7 @@ def main() -> None:
         sys.stdout.flush()
     except OSError as error:
         code = _give_up_output(error)
-    sys.exit(code or 0)
+    return code or 0
 
 
 def _give_up_output(error: OSError) -> int:
@@ -529,4 +631,7 @@ def _show(text: str) -> None:
 
 def _complain(message: str) -> None:
     if launched_rank() == 0:
-        print("epg: " + printable(" ".join(message.split())), file=sys.stderr, flush=True)
+        line = printable(" ".join(message.split()))
+        if len(line) > LONGEST_LINE:
+            line = f"{line[: LONGEST_LINE - 1]}…"
+        print(f"epg: {line}", file=sys.stderr, flush=True)

@@ -10,13 +10,12 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import (
     Field,
     NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     SerializeAsAny,
     ValidationError,
     field_validator,
@@ -28,10 +27,12 @@ from epg.agents.policy_gradient import LearnerSettings
 from epg.agents.spec import AgentSettings
 from epg.errors import UserError
 from epg.lifetime import LifetimeSettings
+from epg.process.shipped import find
 from epg.registry import is_own
-from epg.settings import Count, Named, Settings, choose, explain, parse_yaml
+from epg.settings import Count, Named, Settings, choose, explain, parse_yaml, shown
 from epg.upgrade import upgrade, upgrade_override
 
+Threads = Annotated[int, Field(gt=0, le=4096)]
 CHOSEN = {"method": "epg", "loss": "temporal_conv", "optimizer": "adam", "shaping": "pair"}
 """What is chosen by its name, and what an override finds there if nothing is said."""
 
@@ -61,7 +62,7 @@ class Setup(Settings):
     def change(self, **changes: Any) -> Setup:
         """The same with some settings changed, whichever group they are in, and checked again.
 
-        No two groups have a key in common.
+        No two groups have a key in common. Raises `UserError`.
         """
         data = {
             name: group | {key: value for key, value in changes.items() if key in group}
@@ -70,7 +71,10 @@ class Setup(Settings):
         known = {key for group in data.values() for key in group}
         if unknown := changes.keys() - known:
             raise UserError(f"unknown settings {sorted(unknown)}; allowed: {sorted(known)}")
-        return Setup.model_validate(data)
+        try:
+            return Setup.model_validate(data)
+        except ValidationError as error:
+            raise UserError(explain(error, Setup)) from None
 
     def get(self, key: str) -> Any:
         """A setting, whichever group it is in."""
@@ -99,12 +103,20 @@ class Farm(Settings):
     least_deadline: PositiveFloat = Field(
         300.0, description="seconds after which it is given up at the earliest"
     )
+    grace: PositiveFloat = Field(
+        20.0, description="seconds that units at work may take when SIGUSR1 asks the run to end"
+    )
 
 
 class Log(Settings):
     """What is written besides what is learned."""
 
     checkpoints: Count = Field(3, description="newest checkpoints that are kept")
+    tensorboard: bool | None = Field(
+        None,
+        description="TensorBoard events of the metrics; if left out, where epg[tensorboard] is "
+        "installed",
+    )
 
 
 class Config(Settings):
@@ -120,7 +132,7 @@ class Config(Settings):
         description="torch device of the agents: cpu; cuda, the GPUs of a node for its workers in "
         "turn; cuda:1, the second GPU for all",
     )
-    threads: PositiveInt = Field(1, le=4096, description="torch threads of each process")
+    threads: Threads = Field(1, description="torch threads of each process")
     steps: Count = Field(
         100,
         description="of the outer loop: generations of an evolution; more may be added later",
@@ -208,9 +220,10 @@ def refuse_own(data: Any, where: str, trust: bool | Collection[str]) -> None:
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration in a YAML file, with `key.sub=value` overrides.
 
-    Raises `UserError` naming the file, the key, what was found and what is allowed.
+    path: or the name of one that comes with epg. Raises `UserError` naming the file, the key, what
+    was found and what is allowed.
     """
-    data = upgrade(read(path), str(path))
+    data = upgrade(read(find("configuration", path)), str(path))
     parsed = [_parse_override(text) for text in overrides]
     for key, value in sorted(parsed, key=lambda pair: pair[0].count(".")):  # groups before keys
         _override(data, key, value)
@@ -250,11 +263,11 @@ def _parse_override(override: str) -> tuple[str, Any]:
     """The present key, and the value, of key.sub=value."""
     name, equals, value = override.partition("=")
     if not equals or not name:
-        raise UserError(f"override {override!r}: expected key.sub=value")
+        raise UserError(f"override {shown(override)}: expected key.sub=value")
     try:
         parsed = parse_yaml(value)
     except UserError as error:
-        raise UserError(f"override {override!r}: {error}") from None
+        raise UserError(f"override {shown(override)}: {error}") from None
     return upgrade_override(name), parsed
 
 

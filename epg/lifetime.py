@@ -52,6 +52,13 @@ class LifetimeResult:
     """environment steps of all lifetimes, final episodes included"""
     exploded: int
     """episodes ended because the simulation left the finite"""
+    returns_at: np.ndarray
+    """[P, J] float64: mean return of final episodes of the policies of the ages asked for"""
+
+    @property
+    def areas(self) -> np.ndarray:
+        """[P] area under the learning curve over its width; see `areas_of`."""
+        return areas_of(self.episode_returns)
 
 
 def live(
@@ -60,23 +67,53 @@ def live(
     agents: Agents,
     seeds: LifetimeSeeds,
     settings: LifetimeSettings,
+    ages: Sequence[float] = (),
 ) -> LifetimeResult:
-    """The lives of P agents, each in its own MDP with the resets of its own seed; mdps: P."""
+    """The lives of P agents, each in its own MDP with the resets of its own seed; mdps: P.
+
+    ages: J parts of the life, in (0, 1], after which policies are judged besides at its end.
+    """
     resets = [seed.rng(Stream.RESET) for seed in seeds.each()]
     environments = task.batch(mdps, resets, seeds.device)
     notes = LifetimeMetrics(len(seeds), seeds.device)
     step = first_step(environments.reset())
-    for _ in range(settings.updates):
+    judged, steps, exploded = {}, 0, 0
+    judged_after = {max(1, round(age * settings.updates)) for age in ages} | {settings.updates}
+    for update in range(1, settings.updates + 1):
         new, step = act(agents.policy(), environments, step, settings.steps_per_update)
         notes.add(new, agents.learn(new))
-    final, steps, exploded = final_returns(agents, task, mdps, seeds, settings.final_episodes)
+        if update in judged_after:
+            judged[update], taken, lost = final_returns(
+                agents, task, mdps, seeds, settings.final_episodes
+            )
+            steps, exploded = steps + taken, exploded + lost
+    final = judged[settings.updates]
+    at = [judged[max(1, round(age * settings.updates))] for age in ages]
     return LifetimeResult(
         final_return=torch.where(agents.failed, torch.nan, final).cpu().numpy(),
         episode_returns=notes.episode_returns(),
         metrics=notes.means(),
         steps=len(seeds) * settings.steps + steps,
         exploded=int(environments.failures.sum()) + exploded,
+        returns_at=torch.stack([*at, final], 1)[:, : len(at)].cpu().numpy(),
     )
+
+
+def areas_of(episode_returns: np.ndarray) -> np.ndarray:
+    """[n] area under the learning curve over its width, of [n, U]: mean over updates of the return
+    of the latest episode, before the first one ends that of the first; NaN where none ended."""
+    latest = carry_forward(episode_returns)
+    first = np.where(np.isfinite(latest), np.arange(latest.shape[1]), latest.shape[1]).min(1)
+    known = first < latest.shape[1]
+    filler = latest[np.arange(len(latest)), np.where(known, first, 0)]
+    return np.asarray(np.where(np.isfinite(latest), latest, filler[:, None]).mean(1))
+
+
+def carry_forward(returns: np.ndarray) -> np.ndarray:
+    """[P, U] with NaN replaced by the value before it, where there is one."""
+    index = np.where(np.isfinite(returns), np.arange(returns.shape[1]), 0)
+    latest = np.maximum.accumulate(index, axis=1)
+    return np.take_along_axis(returns, latest, axis=1)
 
 
 def act(policy: Policy, environments: Batch, step: Step, steps: int) -> tuple[Transitions, Step]:

@@ -11,6 +11,7 @@ import re
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from epg.errors import UserError
@@ -24,8 +25,13 @@ METHODS = {
     "sb3-ppo": "epg.methods.sb3:Sb3Ppo",
     "sb3-td3": "epg.methods.sb3:Sb3Td3",
     "sb3-sac": "epg.methods.sb3:Sb3Sac",
+    "fixed_policy": "epg.methods.fixed_policy:FixedPolicy",
 }
-LOSSES = {"temporal_conv": "epg.losses.temporal_conv:TemporalConv"}
+LOSSES = {
+    "temporal_conv": "epg.losses.temporal_conv:TemporalConv",
+    "per_step": "epg.losses.per_step:PerStep",
+    "lpo": "epg.losses.lpo:Lpo",
+}
 OPTIMIZERS = {
     "adam": "epg.evolution.optimizer:Adam",
     "clipup": "epg.evolution.optimizer:ClipUp",
@@ -86,18 +92,23 @@ def find_own(name: str) -> type:
     module, _, attribute = name.partition(":")
     if not re.fullmatch(r"\w+(\.\w+)*", module):
         raise UserError("allowed: module:Class, as my_file:MyClass")
+    found = getattr(import_own(module), attribute, None)
+    if not isinstance(found, type):
+        raise UserError(f"module {module!r} has no class {attribute!r}")
+    return found
+
+
+def import_own(module: str) -> ModuleType:
+    """A user's module, which may lie in the working directory. Raises `UserError`."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        found = getattr(import_module(module), attribute, None)
+        return import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise UserError(f"no module {error.name!r} here ({here}) nor installed") from None
-    if not isinstance(found, type):
-        raise UserError(f"module {module!r} has no class {attribute!r}")
-    return found
 
 
 def check_interface(kind: str, name: str, found: Any, bases: tuple[type, ...]) -> None:

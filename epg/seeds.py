@@ -39,6 +39,7 @@ class Stream(IntEnum):
     FINAL_ACTION = 8
     LOSS = 9
     ANOTHER_LIBRARY = 10
+    LENGTH = 11
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,10 @@ class LifetimeSeeds:
     def each(self) -> list[LifetimeSeed]:
         """The seed of every lifetime, P of them."""
         return [self.distinct[i] for i in self.index]
+
+    def restart(self, stream: Stream) -> None:
+        """The next `draw` of a stream begins it anew."""
+        self._rngs.pop(stream, None)
 
     def draw(self, stream: Stream, sample: Callable[[np.random.Generator], np.ndarray]) -> Tensor:
         """`sample` once per distinct seed, on from where its stream stands: [P, *its shape]."""

@@ -81,7 +81,7 @@ def choose(kind: str, given: Any) -> Named:
     whole = {"name": given} if isinstance(given, str) else given
     if not (isinstance(whole, dict) and isinstance(whole.get("name"), str)):
         raise UserError(
-            f"{KEYS[kind]}: found {_short(given)}, allowed: NAME or {{name: NAME, key: value, …}}"
+            f"{KEYS[kind]}: found {shown(given)}, allowed: NAME or {{name: NAME, key: value, …}}"
         )
     found = find(kind, whole["name"])
     settings = getattr(found, "Settings", None)
@@ -187,10 +187,11 @@ def explain(error: ValidationError, root: type[Settings], above: str = "") -> st
     message = message[0].lower() + message[1:]
     if first["type"] == "value_error":
         return f"{key}: {message}" if key else message
-    return f"{key}: {message}, found {_short(found)}"
+    return f"{key}: {message}, found {shown(found)}"
 
 
-def _short(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as messages repeat it, cut where it is long."""
     text = repr(value)
     return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
 

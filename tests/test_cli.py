@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from typer.main import get_command
 
 import epg as package
+from epg import cli
 from epg.registry import METHODS
 
 Run = Callable[..., object]
@@ -19,6 +21,10 @@ COMMANDS = (
     "train", "submit", "status", "evaluate", "report", "inspect", "tune", "methods", "tasks",
     "bench", "doctor",
 )  # fmt: skip
+
+
+LONG = 300 * "x"
+TOO_LARGE = ["of memory needed, most of it for ", "; found ", " GB ("]
 
 
 def refused(said: object, *told: str) -> None:
@@ -55,6 +61,31 @@ def test_help_has_an_example_for_every_command(command: Run, tmp_path: Path) -> 
     for name in COMMANDS:
         said = command("epg", name, "--help", folder=tmp_path)
         assert said.code == 0 and f"Example: epg {name}" in said.out
+
+
+def test_help_texts_say_what_they_are_about() -> None:
+    for name, made in get_command(cli.app).commands.items():
+        for parameter in made.params:
+            words = (parameter.help or "").removeprefix("--farm: ").split()
+            told = f"{name} {parameter.name}: {parameter.help}"
+            assert words and words[-1].endswith((".", "…")), told
+            assert words[0] not in ("As", "Of", "That", "To", "Where", "So"), told
+
+
+def test_it_ends_without_taking_itself_apart(command: Run, tmp_path: Path) -> None:
+    """Which lasts; what a user's code has left for the end is done."""
+    code = (
+        "import atexit, builtins, sys\n"
+        "class Module:\n"
+        "    def __del__(self): print('taken apart')\n"
+        "builtins.left = Module()\n"
+        "atexit.register(print, 'a handler')\n"
+        "sys.argv = ['epg', '--version']\n"
+        "from epg.cli import main\n"
+        "main()\n"
+    )
+    said = command("python", "-c", code, folder=tmp_path)
+    assert (said.code, said.out) == (0, f"epg {package.__version__}\na handler\n")
 
 
 def test_version(command: Run, tmp_path: Path) -> None:
@@ -96,6 +127,7 @@ def test_tasks_tells_of_those_that_are_named(epg: Run, tmp_path: Path) -> None:
     assert (said.code, said.err) == (0, "")
     for words in ("gravity: -9.81 to -9.81", "hopper + reacher: a mixture", "reacher: Gym", "gym:"):
         assert words in said.out
+    assert said.out.count("as released") == 3  # not of the range that was given
     assert "cart-pole" not in said.out
     refused(epg("tasks", "gym:CarRacing-v3", folder=tmp_path), "gym:CarRacing-v3", "no pixels")
 
@@ -112,12 +144,16 @@ def test_what_mujoco_says_of_gymnasiums_files_is_not_for_users(
 def test_without_an_extra_the_others_are_still_told(epg: Run, tmp_path: Path) -> None:
     """As where Box2D is not installed."""
     before = "import sys; sys.modules['Box2D'] = None"
-    said = epg("tasks", folder=tmp_path, before=before)
+    said = epg("tasks", "--json", folder=tmp_path, before=before)
     assert (said.code, said.err) == (0, "")
-    assert "lunar-lander-continuous: not here: " in said.out and "'.[box2d]'" in said.out
+    told = {task["name"]: task for task in json.loads(said.out.splitlines()[-1])["tasks"]}
+    assert "needs Box2D" in told["lunar-lander-continuous"].pop("missing")
+    assert told.pop("lunar-lander-continuous") == {"name": "lunar-lander-continuous"}
+    assert told and not any("missing" in task for task in told.values())
+    assert "lunar-lander-continuous: not here: " in said.out and "'epg[box2d]'" in said.out
     assert "walker2d: Gym" in said.out
     said = epg("tasks", "lunar-lander-continuous", folder=tmp_path, before=before)
-    refused(said, "task lunar-lander-continuous: needs Box2D: pip install -e '.[box2d]'")
+    refused(said, "task lunar-lander-continuous: needs Box2D: pip install 'epg[box2d]'")
     refused(epg("tasks", "gym:LunarLander-v3", folder=tmp_path, before=before), "gymnasium[box2d]")
 
 
@@ -167,7 +203,12 @@ def place(tmp_path: Path, tiny: Path, finished: Path) -> Path:
         (["typo.yaml"], ["typo.yaml", "'method.pair'", "did you mean 'pairs'"]),
         (["both.yaml"], ["both.yaml: alpha is now called method.alpha, and both are given"]),
         (["empty.yaml"], ["empty.yaml: empty"]),
-        (["none.yaml"], ["none.yaml: No such file"]),
+        (["none.yaml"], ["none.yaml: no such configuration file"]),
+        (
+            ["quikstart"],
+            ["quikstart: no such", "these come with epg: cheetah-hopper, ", "quickstart"],
+        ),
+        (["other"], ["other: Is a directory"]),
         (["tiny.yaml", "learner.minibatch=24"], ["steps_per_update (32)", "minibatch (24)"]),
         (["tiny.yaml", "task=pointgoal"], ["tiny.yaml", "did you mean point-goal"]),
         (["tiny.yaml", "device=cuda:99"], ["device", "cuda:99"]),
@@ -176,7 +217,7 @@ def place(tmp_path: Path, tiny: Path, finished: Path) -> Path:
         (["tiny.yaml", "--run", "text.safetensors/run"], ["text.safetensors/run: Not a dir"]),
         (["tiny.yaml", "--run", "other"], ["other: holds other files"]),
         (["tiny.yaml", "start_from=abc"], ["start_from", "abc", "--from"]),
-        (["tiny.yaml", "--from", "none"], ["none: no such loss"]),
+        (["tiny.yaml", "--from", "none"], ["none: no such loss", "come with epg: cheetah-hopper"]),
         (["tiny.yaml", "--from", "cut.safetensors"], ["cut.safetensors", "truncated"]),
         (["tiny.yaml", "--from", "empty.safetensors"], ["empty.safetensors"]),
         (["tiny.yaml", "--from", "text.safetensors"], ["text.safetensors", "not a loss file"]),
@@ -193,6 +234,21 @@ def place(tmp_path: Path, tiny: Path, finished: Path) -> Path:
         (["tiny.yaml", "task={name: point-goal, angle: 7}"], ["angle: found 7", "0 to 6.28319"]),
         (["tiny.yaml", "task=[point-goal]"], ["task point-goal: in a mixture", "epg tune CONFIG"]),
         (["tiny.yaml", "task=7"], ["task: found 7", "allowed: NAME"]),
+        (["tiny.yaml", "--run", LONG], ["run: found xxx", "300 bytes; allowed: 255"]),
+        (["tiny.yaml", "--run", "x\udcff"], ["run: found x?, which is not UTF-8"]),
+        (["tiny.yaml", "--run", "x/" * 3000], ["run: found x/x/", "path of 5999 bytes"]),
+        (["tiny.yaml", "--ranks", "2", "--run", LONG], ["300 bytes; allowed: 255"]),
+        (["tiny.yaml", "--from", LONG], ["start_from: found xxx", "300 bytes"]),
+        (["tiny.yaml", "agent.hidden=[1000000,1000000]"], ["a lifetime: ", *TOO_LARGE]),
+        (["tiny.yaml", "agent.memory=10000000", "farm.chunk=999", "method.pairs=999"], TOO_LARGE),
+        (
+            ["tiny.yaml", "learner.buffer=10000000", "farm.chunk=9999", "method.pairs=9999"],
+            ["19998 lifetimes at once", "learner.buffer 10000000", *TOO_LARGE],
+        ),
+        (
+            ["tiny.yaml", "method.pairs=10000000", "agent.memory=10000"],
+            ["the master: ", "method.pairs 10000000", *TOO_LARGE],
+        ),
         (["tiny.yaml", "method=egp"], ["method: unknown name 'egp'; did you mean epg?"]),
         (["tiny.yaml", "method=ppo"], ["method: found ppo, which learns within a life"]),
         (["tiny.yaml", "method.shaping=centered_rank"], ["centered_rank", "task_draw generation"]),
@@ -257,6 +313,7 @@ def with_policy(epg: Run, tiny: Path, tmp_path_factory: pytest.TempPathFactory) 
         (["none"], ["none: no such loss"]),
         (["text.safetensors"], ["text.safetensors"]),
         (["flipped.safetensors"], ["flipped.safetensors", "checksum"]),
+        (["run"], ["run: not a file, expected a saved loss, such as run/best.safetensors"]),
         (
             ["run/loss.safetensors", "--task", "random-cart-pole"],
             ["4 observations and 1 actions, the loss is made for 2 and 2", "zeros can pad tasks"],
@@ -271,6 +328,16 @@ def with_policy(epg: Run, tiny: Path, tmp_path_factory: pytest.TempPathFactory) 
         (["run/loss.safetensors", "--methods", "epg"], ["method epg", "name its file"]),
         (["run/loss.safetensors", "--hidden", "8;8"], ["--hidden", "'8;8'", "64,64"]),
         (["run/loss.safetensors", "--hidden", "²"], ["--hidden"]),
+        (["run/loss.safetensors", "--hidden", "1000000,1000000"], ["hidden 1000000", *TOO_LARGE]),
+        (["run/loss.safetensors", "--hidden", 5000 * "9"], ["--hidden: found '999", "as 64,64"]),
+        (["run/loss.safetensors", "--hidden", "99999999"], ["hidden.0: input should be less"]),
+        (
+            ["run/loss.safetensors", "--lifetimes", "9999999", "--updates", "9999999"],
+            ["all lifetimes: ", *TOO_LARGE],
+        ),
+        (["run/loss.safetensors", "--out", LONG], ["out: found xxx", "300 bytes; allowed: 255"]),
+        (["run/loss.safetensors", "--out", "x\udcff"], ["out: found x?, which is not UTF-8"]),
+        ([LONG], ["losses: found xxx", "300 bytes; allowed: 255"]),
         (["run/loss.safetensors", "--alpha", "nan"], ["--alpha"]),
         (["run/loss.safetensors", "--out", "tiny.yaml"], ["tiny.yaml: a file"]),
     ],

@@ -12,6 +12,7 @@ from epg.config import Config, load
 from epg.errors import UserError
 from epg.evolution.optimizer import Adam, ClipUp
 from epg.methods.epg import Epg
+from epg.process import shipped
 from epg.settings import Named, Schedule, parse_yaml
 from epg.training.loop import check
 from epg.upgrade import is_old
@@ -19,7 +20,7 @@ from epg.upgrade import is_old
 Wrote = Callable[[str, str | bytes], Path]
 
 
-def refusal(path: Path, *overrides: str, read: Callable[..., Any] = load) -> str:
+def refusal(path: str | Path, *overrides: str, read: Callable[..., Any] = load) -> str:
     """The error's message: one line that starts with the file."""
     with pytest.raises(UserError) as caught:
         read(path, overrides)
@@ -156,8 +157,29 @@ def test_a_file_that_is_no_configuration(wrote: Wrote, content: str | bytes, tol
 
 
 def test_no_file_at_all(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "none.yaml") == f"{tmp_path / 'none.yaml'}: No such file or directory"
+    assert refusal(tmp_path / "none.yaml").startswith(
+        f"{tmp_path / 'none.yaml'}: no such configuration file; these come with epg: "
+    )
     assert refusal(tmp_path) == f"{tmp_path}: Is a directory"
+
+
+def test_a_name_stands_for_what_comes_with_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless a file or folder is called so."""
+    monkeypatch.chdir(tmp_path)
+    here = shipped.named("configuration")
+    assert "quickstart" in here
+    for name, path in here.items():
+        assert load(name, ["seed=3"]) == load(path, ["seed=3"])
+    Path("quickstart").write_text("task: acrobot")
+    Path("random-hopper").mkdir()
+    assert load("quickstart").task == "acrobot"
+    assert refusal(Path("random-hopper")) == "random-hopper: Is a directory"
+    for name in ("quikstart", "configs/quickstart.yaml", "", "x" * 300):
+        assert refusal(name).endswith(
+            f"no such configuration file; these come with epg: {', '.join(here)}"
+        )
 
 
 def test_an_unknown_task_is_told_with_all_that_there_are(wrote: Wrote) -> None:
@@ -197,10 +219,17 @@ def test_overrides_reach_what_the_file_leaves_out(wrote: Wrote) -> None:
         ("task=", "task"),
         ("seed=[1", "override 'seed=[1'"),
         ("seed=1e400", "seed"),
+        ("threads=2147483648", "threads: input should be less"),
+        (f"method.pairs={2**63}", "method.pairs: input should be less"),
+        ("agent.memory=9999999999", "agent.memory: input should be less"),
+        ("agent.hidden=[8,99999999999]", "agent.hidden.1: input should be less"),
+        ("method.sigma=" + 400 * "9", "method.sigma.start: input should be a valid number"),
+        ("method.sigma=" + 5000 * "9", "override 'method.sigma=99999"),
     ],
 )
 def test_a_bad_override_is_named(tiny: Path, override: str, told: str) -> None:
-    assert told in refusal(tiny, override)
+    message = refusal(tiny, override)
+    assert told in message and len(message) < 400
 
 
 def test_a_schedule_goes_straight_and_then_stays() -> None:
@@ -257,7 +286,7 @@ def test_a_setting_is_changed_in_whichever_group_it_is(tiny: Path) -> None:
     assert changed.agent.memory == setup.agent.memory == changed.get("memory") == 4
     with pytest.raises(UserError, match=r"unknown settings \['pairs'\]; allowed: .*'passes'"):
         setup.change(pairs=3)
-    with pytest.raises(ValueError, match=r"learner\.minibatch \(24\) must divide"):
+    with pytest.raises(UserError, match=r"learner\.minibatch \(24\) must divide"):
         setup.change(minibatch=24)
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from epg.methods.epg import Epg
+from epg.process import shipped
 from epg.runs.metrics import columns_of
 
 ROOT = Path(__file__).parent.parent
@@ -19,6 +20,12 @@ def test_the_configuration_page_is_current(tmp_path: Path) -> None:
     copy.write_text(script)
     subprocess.run([sys.executable, copy], check=True)
     assert (tmp_path / "configuration.md").read_text() == page.read_text()
+
+
+def test_the_readme_names_what_comes_with_the_package() -> None:
+    readme = (ROOT / "README.md").read_text()
+    names = {*shipped.named("configuration"), *shipped.named("loss")}
+    assert [name for name in sorted(names) if f"`{name}`" not in readme] == []
 
 
 def test_every_metric_is_explained() -> None:

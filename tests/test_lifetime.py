@@ -186,7 +186,7 @@ def test_final_policies_sample_their_actions() -> None:
 def test_final_episodes_leave_the_agents_as_they_are() -> None:
     task, seeds = Follow(), seeds_of(range(2))
     agents, experience = grow(task, TINY, Ppo(), seeds)
-    learners = PolicyGradientAgents(agents, seeds, TINY.learner, Ppo())
+    learners = PolicyGradientAgents(agents, seeds, TINY.learner, Ppo(), updates=2)
     seen, noise = experience.new.observations, torch.randn(2, 32, 1)
     seen = seen.flatten(0, 1)
     before = agents.actor().act(seen, noise.numpy())

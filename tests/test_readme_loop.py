@@ -1,4 +1,4 @@
-"""The README's training loop, run as it stands there."""
+"""The examples of the README and of the page on Python, run as they stand there."""
 
 from __future__ import annotations
 
@@ -7,16 +7,42 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_training_loop_of_the_readme_runs() -> None:
-    readme = (ROOT / "README.md").read_text()
-    (loop,) = re.findall(r"```python\n(.*?epg\.load_loss\(.*?)```", readme, re.DOTALL)
+def examples(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def run(example: str, folder: Path, *options: str) -> str:
+    """What it prints; it says nothing else."""
     said = subprocess.run(
-        [sys.executable, "-W", "error", "-c", loop],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, *options, "-c", example],
+        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    assert (said.returncode, said.stderr) == (0, "")
-    updates = said.stdout.splitlines()
+    assert said.returncode == 0, said.stderr
+    assert not options or not said.stderr
+    return said.stdout
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_a_training_loop_of_ones_own_learns(page: str, tmp_path: Path) -> None:
+    """Without the repository around it; the pole stays up for longer and longer."""
+    (loop,) = (example for example in examples(page) if "epg.load_loss(" in example)
+    seeded = f"import torch\ntorch.manual_seed(0)\n{loop}"
+    updates = run(seeded, tmp_path, "-W", "error").splitlines()
     assert len(updates) == 16 and updates[0].startswith("update 0: ")
+    ended = [int(line.split()[2]) for line in updates]
+    assert ended[-1] < max(ended) / 2, ended
+
+
+def test_training_and_evaluation_from_python(tmp_path: Path) -> None:
+    (example,) = (example for example in examples("docs/python.md") if "epg.train(" in example)
+    said = run(example, tmp_path)
+    assert (tmp_path / "runs/from-python/DONE").exists()
+    assert (tmp_path / "compared/evaluation.json").exists()
+    assert "epg ['random-cart-pole'] " in said or "epg ('random-cart-pole',) " in said
+    judged = [line.split()[0] for line in said.splitlines()[-4:]]
+    assert judged == ["runs/from-python/best", "quickstart", "ppo", "random"]

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from epg.agents.actor import Actor
+from epg.agents.age import BEGINNING, Age
 from epg.agents.buffer import Buffer, Transitions
 from epg.agents.network import Parameters, mlp
 from epg.agents.normalizer import RunningStatistics
@@ -40,6 +41,8 @@ class Experience:
     """[P, M, O] normalised: what the newest actions led to"""
     old_outputs: Tensor
     """[P, M, K] what the policy said of the newest rows before this update"""
+    age: Age = BEGINNING
+    """how far into their lives the agents are, before this update"""
 
 
 class ActorCritic:
@@ -117,7 +120,7 @@ class ActorCritic:
         )
 
     @torch.no_grad()
-    def remember(self, buffer: Buffer, new: Transitions) -> Experience:
+    def remember(self, buffer: Buffer, new: Transitions, age: Age = BEGINNING) -> Experience:
         """Count the new transitions into the statistics, then look back over the buffer."""
         buffer.append(new)
         encoded = self.distribution.encode(buffer.actions)
@@ -136,6 +139,7 @@ class ActorCritic:
             new=new,
             next_observations=self._observations.normalise(new.next_observations),
             old_outputs=self.outputs(observations[:, -new.rewards.shape[1] :]),
+            age=age,
         )
 
     def counted(self, buffer: Buffer, new: Transitions) -> slice:

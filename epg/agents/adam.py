@@ -24,7 +24,7 @@ class FusedAdam:
 
     def __init__(self, networks: ActorCritic, learning_rate: float) -> None:
         self._parameters = networks.trained()
-        self._learning_rate = learning_rate
+        self.learning_rate = learning_rate
         self._moved: list[Tensor] = []
         self._steps = 0
         self.broken = torch.zeros(networks.lifetimes, dtype=torch.bool, device=networks.device)
@@ -55,7 +55,7 @@ class FusedAdam:
         torch._fused_adam_(
             [self._vector], [self._gradient], [self._mean], [self._square], [],
             [torch.tensor(float(self._steps), device=self._vector.device)],
-            lr=self._learning_rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0,
+            lr=self.learning_rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0,
             eps=self.epsilon(self._steps), amsgrad=False, maximize=False,
         )  # fmt: skip
 

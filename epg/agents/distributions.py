@@ -39,6 +39,9 @@ class Distribution(Protocol):
     def entropy(self, outputs: Tensor) -> Tensor:
         """Entropy in nats, [...]."""
 
+    def relative_entropy(self, outputs: Tensor) -> Tensor:
+        """Entropy above that of a policy that knows nothing, in nats a dimension, [...]."""
+
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """The chance in actions, drawn ahead: [*shape, …] for `sample`."""
 
@@ -82,6 +85,9 @@ class Gaussian:
         log_std = outputs.chunk(2, dim=-1)[1]
         return (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
 
+    def relative_entropy(self, outputs: Tensor) -> Tensor:
+        return outputs.chunk(2, dim=-1)[1].mean(-1)
+
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return rng.standard_normal((*shape, self.action_size), dtype=np.float32)
 
@@ -116,6 +122,9 @@ class Categorical:
 
     def entropy(self, outputs: Tensor) -> Tensor:
         return -(torch.exp(outputs) * outputs).sum(-1)
+
+    def relative_entropy(self, outputs: Tensor) -> Tensor:
+        return self.entropy(outputs) - math.log(self.action_size)
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return rng.random(shape, dtype=np.float32)

@@ -5,13 +5,16 @@ Shape letters: P lifetimes, M new rows, B minibatch.
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
 from epg.agents.actor_critic import ActorCritic, Experience
 from epg.agents.adam import FusedAdam
+from epg.agents.age import Age
 from epg.agents.base import Agents, Metrics, Policy
 from epg.agents.buffer import Transitions
 from epg.agents.loss import Loss
@@ -20,10 +23,34 @@ from epg.seeds import LifetimeSeeds, Stream
 from epg.settings import Count, Fraction, Settings
 
 
+class RateSchedule(Settings):
+    """How an agent's learning rate falls over its life; n updates of N lived."""
+
+    name: Literal["constant", "linear", "inverse"] = Field(
+        "constant", description="constant; linear: × (1 − n/N); inverse: × 1/(1 + n/updates)"
+    )
+    updates: PositiveFloat = Field(16.0, le=1e9, description="of inverse: until the rate is halved")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_a_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    def factor(self, age: Age) -> float:
+        """What the learning rate is multiplied with."""
+        if self.name == "linear":
+            return 1 - age.progress
+        return 1 / (1 + age.update / self.updates) if self.name == "inverse" else 1.0
+
+
 class LearnerSettings(Settings):
     """How agents go down their loss."""
 
     learning_rate: PositiveFloat = Field(1e-3, le=1e30, description="the agent's Adam")
+    schedule: RateSchedule = Field(
+        RateSchedule(),
+        description="how the learning rate falls: constant, linear, or {name: inverse, updates: c}",
+    )
     buffer: Count = Field(512, description="N, newest transitions that the loss sees")
     minibatch: Count = Field(32, description="B, steps in a minibatch; divides M")
     passes: Count = Field(1, description="passes over the newest M steps in an update")
@@ -40,9 +67,11 @@ class PolicyGradientAgents(Agents):
         seeds: LifetimeSeeds,
         settings: LearnerSettings,
         loss: Loss | None,
+        updates: int,
         adam: type[FusedAdam] = FusedAdam,
     ) -> None:
-        """loss: batched over P; None for agents whose statistics alone learn."""
+        """loss: batched over P; None for agents whose statistics alone learn. updates: of their
+        whole lives."""
         self.networks = networks
         self.loss = loss
         self._seeds = seeds
@@ -50,6 +79,7 @@ class PolicyGradientAgents(Agents):
         self._adam = adam(networks, settings.learning_rate)
         self._buffer = networks.buffer(settings.buffer)
         self._noise = NoiseAhead(networks, seeds)
+        self._age = Age(0, updates)
 
     def policy(self, episodes: int | None = None) -> Policy:
         if episodes is None:
@@ -58,7 +88,11 @@ class PolicyGradientAgents(Agents):
 
     def learn(self, new: Transitions) -> Metrics:
         """Minibatch steps down the loss; kl: KL(old‖new) on the newest M steps, entropy in nats."""
-        experience = self.networks.remember(self._buffer, new)
+        experience = self.networks.remember(self._buffer, new, self._age)
+        self._adam.learning_rate = self._settings.learning_rate * self._settings.schedule.factor(
+            self._age
+        )
+        self._age = Age(self._age.update + 1, self._age.updates)
         if self.loss is not None:
             minibatches = draw_minibatches(self._seeds, self._settings, new.rewards.shape[1])
             descend(self.networks, self._adam, self.loss, experience, minibatches)

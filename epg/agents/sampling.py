@@ -69,6 +69,7 @@ class JudgedPolicy:
 
     def __init__(self, networks: ActorCritic, seeds: LifetimeSeeds, episodes: int) -> None:
         self._networks = networks
+        seeds.restart(Stream.FINAL_ACTION)  # what was judged before must not be noticed
         self._noise = NoiseAhead(networks, seeds, episodes)
         self._episodes = episodes
 

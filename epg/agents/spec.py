@@ -7,28 +7,27 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
 from epg.agents.distributions import Distribution, distribution_of
 from epg.agents.network import Parameters, draw_layer, layer_shapes
-from epg.settings import Settings
+from epg.settings import Count, Settings
 from epg.tasks.base import Task
 
 MEMORY_INPUTS = 64
 LAST_LAYER_NORM = 0.01
 Shapes = Mapping[str, tuple[int, ...]]
+Units = Annotated[tuple[Count, ...], Field(strict=False, min_length=1, max_length=32)]
+"""Of the layers of a network; how many there may be, memory says."""
 
 
 class AgentSettings(Settings):
     """An agent's networks."""
 
-    hidden: tuple[Annotated[int, Field(gt=0, le=10_000)], ...] = Field(
-        (64, 64), strict=False, min_length=1, max_length=32,
-        description="units in the layers of policy and value net",
-    )  # fmt: skip
+    hidden: Units = Field((64, 64), description="units in the layers of policy and value net")
     activation: Literal["tanh", "relu"] = Field("tanh", description="between those layers")
-    memory: PositiveInt = Field(32, le=10_000, description="units of memory")
+    memory: Count = Field(32, description="units of memory")
     train_memory: bool = Field(True, description="whether updates move the memory")
 
 

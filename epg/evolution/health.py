@@ -12,15 +12,19 @@ METRICS = (
 )  # fmt: skip
 """Columns of metrics.csv that `health` and `Strategy.step` give, besides those of every method."""
 PANELS = {
-    "pairs that tied, candidates that failed": ("ties", "failures"),
-    "pairs left out": ("invalid",),
-    "signal over noise: |difference| / its spread": ("pair_signal",),
-    "cosine with the gradient before": ("gradient_cosine",),
-    "‖φ‖": ("phi_norm",),
-    "σ, learning rate": ("sigma", "learning_rate"),
-    "environment steps a second": ("steps_per_second",),
+    "pairs that tied, candidates that failed\nhealthy: near 0": ("ties", "failures"),
+    "pairs left out\nhealthy: 0": ("invalid",),
+    "signal over noise: |difference| / its spread\n1.3 if normal; far below, few pairs decide": (
+        "pair_signal",
+    ),
+    "cosine with the gradient before\nhealthy: above 0; near 1, φ could move faster": (
+        "gradient_cosine",
+    ),
+    "‖φ‖\nhealthy: changes, without running away": ("phi_norm",),
+    "σ, learning rate\nas scheduled": ("sigma", "learning_rate"),
+    "environment steps a second\nhealthy: level": ("steps_per_second",),
 }
-"""How a report shows them."""
+"""How a report shows them: by title, whose second line says what is healthy."""
 
 
 def health(fitness: np.ndarray) -> dict[str, float | None]:

@@ -28,6 +28,8 @@ class LearnedLoss(ABC):
 
     Settings: ClassVar[type[Named]] = Named
     """The keys below `loss:`, besides `name`."""
+    sized: ClassVar[bool] = True
+    """Whether φ is for observations and actions of one size; False for one that fits any task."""
     removable: tuple[str, ...] = ()
     """Inputs that `without` can take away."""
 

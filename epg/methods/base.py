@@ -23,6 +23,7 @@ from epg.config import Config, Setup
 from epg.errors import UserError
 from epg.farm.work import Result, Shared, Unit, Workload
 from epg.lifetime import LifetimeSettings
+from epg.methods.footprint import check_lifetimes
 from epg.registry import check_interface, find
 from epg.seeds import LifetimeSeeds, Purpose
 from epg.settings import Named
@@ -77,7 +78,8 @@ class Method(ABC):
     metrics: ClassVar[tuple[str, ...]] = ()
     """Its own columns of metrics.csv, besides those that every method has."""
     panels: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """How a report shows columns of metrics.csv: titles, and what each panel draws."""
+    """How a report shows columns of metrics.csv: titles, whose second line, if there is one, says
+    what is healthy, and what each panel draws."""
 
     def __init__(self, config: Config, task: Task) -> None:
         """The same on master and workers. Raises `UserError` for what does not fit together."""
@@ -102,6 +104,16 @@ class Method(ABC):
 
         params: on the CPU; the agents' tensors belong on `seeds.device`.
         """
+
+    def blind(self, params: Params, seeds: LifetimeSeeds) -> Agents | None:
+        """The same agents, to which reward, ends of episodes and all that derives from them are 0:
+        what they come to shows what they owe to reward. None where that is not known."""
+        return None
+
+    @property
+    def sized(self) -> bool:
+        """Whether what is learned is for observations and actions of one size, not for any task."""
+        return True
 
     def dissect(self, params: Params, lifetimes: int) -> Dissection | None:
         """The learned loss taken apart, for so many agents; None where none is learned."""
@@ -143,6 +155,10 @@ class Method(ABC):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from a state of before."""
         self.begin(state)
+
+    def step_bytes(self) -> dict[str, int]:
+        """Bytes that the master needs for a step, at least, by what takes them; none if few."""
+        return {}
 
     def same(self) -> dict[str, Any]:
         """Settings in which a file and a run that starts from it must agree, by name."""
@@ -237,7 +253,9 @@ def agents_with(
     """Fresh agents that go down a loss, one for each of P seeds; loss: batched over P."""
     spec = AgentSpec.of(task, setup.agent)
     networks = ActorCritic(spec, init_parameters(spec, seeds), setup.agent.train_memory)
-    return PolicyGradientAgents(networks, seeds, setup.learner, loss)
+    return PolicyGradientAgents(
+        networks, seeds, setup.learner, loss, updates=setup.lifetime.updates
+    )
 
 
 def settings_of(setup: Setup) -> str:
@@ -261,6 +279,7 @@ def make_method(config: Config, task: Task) -> Method:
             f"epg evaluate --task … --methods {name} shows what it comes to"
         )
     check_interface("method", name, found, (Method,))
+    check_lifetimes(config.setup, task, 1)
     made: Method = found(config, task)
     return made
 

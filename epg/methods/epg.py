@@ -1,7 +1,7 @@
 """Evolved Policy Gradients: the loss that agents go down is evolved (Houthooft et al. 2018,
 arXiv 1802.04821, algorithm 1).
 
-Shape letters: S signs (φ + σε and φ − σε), T MDPs per pair, P = pairs · S · T lifetimes.
+Shape letters: P lifetimes.
 """
 
 from __future__ import annotations
@@ -17,48 +17,40 @@ from torch import Tensor
 from epg.agents.actor_critic import ActorCritic, init_parameters
 from epg.agents.adam import FusedAdam
 from epg.agents.base import Agents
+from epg.agents.blind import BlindActorCritic
 from epg.agents.policy_gradient import PolicyGradientAgents
 from epg.agents.released import ReleasedActorCritic, ReleasedAdam
-from epg.agents.spec import AgentSpec, Shapes, init_flat
+from epg.agents.spec import AgentSpec, init_flat
 from epg.config import Config
 from epg.errors import UserError
-from epg.evolution.health import METRICS, PANELS, finite_mean, health
-from epg.evolution.noise import Noise, perturb
-from epg.evolution.optimizer import find_optimizer
-from epg.evolution.shaping import make_shaping
-from epg.evolution.strategy import EvolutionSettings, Strategy
-from epg.farm.work import Result, Shared, Unit, Workload
-from epg.lifetime import live
+from epg.farm.work import Result
+from epg.lifetime import LifetimeSettings
 from epg.losses.base import make_loss
 from epg.losses.ppo import Ppo
 from epg.losses.released import ReleasedPpo, ReleasedTemporalConv
 from epg.losses.weighted_sum import WeightedSum
-from epg.methods.base import Card, Dissection, Method, Params, Row, tensors_of
+from epg.methods.base import Card, Dissection, Params, Row
+from epg.methods.evolved import Evolved, EvolvedSettings
 from epg.methods.parameters import ParameterSpec
 from epg.seeds import LifetimeSeed, LifetimeSeeds, Purpose, Stream
-from epg.settings import Count, Named, Schedule, choose, constant
-from epg.tasks.base import Task, draw_mdps
+from epg.settings import Named, Schedule, choose, constant
+from epg.tasks.base import Task
 
 
-class Epg(Method):
+class Epg(Evolved):
     """A loss, evolved by pairs of candidates, each of which trains agents from scratch."""
 
-    class Settings(EvolutionSettings):
+    class Settings(EvolvedSettings):
         """The evolution of a loss."""
 
         loss: SerializeAsAny[Named] = Field(
             "temporal_conv",
             validate_default=True,
-            description="what evolves: temporal_conv, or module:Class",
+            description="what evolves: temporal_conv, per_step, lpo, or module:Class",
         )
         alpha: Schedule = Field(
             constant(0.0),
             description="α, the weight of PPO beside the learned loss's 1 − α, over generations",
-        )
-        mdps_per_pair: Count = Field(1, description="MDPs on which each pair is judged")
-        task_draw: Literal["generation", "pair"] = Field(
-            "pair",
-            description="whether all pairs of a generation see the same MDPs, or each its own",
         )
         start: Literal["random", "residual"] = Field(
             "random",
@@ -91,12 +83,10 @@ class Epg(Method):
         "or smaller ones padded",
         paper="Houthooft et al. 2018, arXiv 1802.04821",
     )
-    metrics = (*METRICS, "alpha", "inner_kl", "inner_entropy")
+    metrics = (*Evolved.metrics, "alpha")
     panels: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        **PANELS,
-        "α, weight of PPO": ("alpha",),
-        "KL of an inner update": ("inner_kl",),
-        "entropy of policies": ("inner_entropy",),
+        **Evolved.panels,
+        "α, weight of PPO\nas scheduled": ("alpha",),
     }
 
     def __init__(self, config: Config, task: Task) -> None:
@@ -109,14 +99,15 @@ class Epg(Method):
                 raise UserError("method.match_release: is of the loss temporal_conv alone")
             self.loss = ReleasedTemporalConv(settings.loss, self.agent, config.learner.buffer)
         policy = self.agent.policy_shapes() if settings.evolve_policy_init else {}
-        self.spec = ParameterSpec(self.loss.shapes, policy)
-        self.shaping = make_shaping(settings.shaping)
-        find_optimizer(settings.optimizer)
-        if self.shaping.needs_same_mdps and settings.task_draw != "generation":
-            raise UserError(
-                f"method.shaping {settings.shaping.name}: needs task_draw generation, found "
-                f"{settings.task_draw}"
-            )
+        self._spec = ParameterSpec(self.loss.shapes, policy)
+
+    @property
+    def spec(self) -> ParameterSpec:
+        return self._spec
+
+    @property
+    def sized(self) -> bool:
+        return self.loss.sized or bool(self.spec.policy)
 
     @property
     def final_alpha(self) -> float:
@@ -135,10 +126,6 @@ class Epg(Method):
 
     # What evolves, and the agents that learn by it
 
-    @property
-    def shapes(self) -> Shapes:
-        return self.spec.shapes
-
     def init(self) -> dict[str, Tensor]:
         seed = LifetimeSeed(self.config.seed, Purpose.START, 0, 0)
         loss = self.loss.init(seed.rng(Stream.LOSS))
@@ -150,20 +137,35 @@ class Epg(Method):
         return self.spec.name(torch.from_numpy(np.concatenate(pieces)))
 
     def agents(self, params: Params, seeds: LifetimeSeeds) -> Agents:
-        phi = self.spec.flatten(params).to(seeds.device)
-        return self._agents(phi.expand(len(seeds), -1), seeds, self.final_alpha)
+        phi = self.spec.flatten(params).to(seeds.device).expand(len(seeds), -1)
+        return self._agents(phi, seeds, self.config.lifetime, self.final_alpha)
 
-    def _agents(self, phi: Tensor, seeds: LifetimeSeeds, alpha: float) -> PolicyGradientAgents:
+    def blind(self, params: Params, seeds: LifetimeSeeds) -> Agents:
+        phi = self.spec.flatten(params).to(seeds.device).expand(len(seeds), -1)
+        return self._agents(phi, seeds, self.config.lifetime, self.final_alpha, blind=True)
+
+    def candidates(
+        self, phi: Tensor, seeds: LifetimeSeeds, lifetime: LifetimeSettings, step: int
+    ) -> Agents:
+        return self._agents(phi, seeds, lifetime, self.settings.alpha.at(step))
+
+    def _agents(
+        self,
+        phi: Tensor,
+        seeds: LifetimeSeeds,
+        lifetime: LifetimeSettings,
+        alpha: float,
+        blind: bool = False,
+    ) -> PolicyGradientAgents:
         """Agents, each with a φ of its own [P, size], and PPO beside the loss with weight α."""
         released, setup = self.settings.match_release, self.config.setup
         loss, policy = self.spec.split(phi)
         whole = WeightedSum([(1 - alpha, self.loss.bind(loss)), (alpha, self._ppo())])
         parameters = init_parameters(self.agent, seeds, policy)
-        networks = (ReleasedActorCritic if released else ActorCritic)(
-            self.agent, parameters, setup.agent.train_memory
-        )
+        kind = ReleasedActorCritic if released else BlindActorCritic if blind else ActorCritic
+        networks = kind(self.agent, parameters, setup.agent.train_memory)
         adam = ReleasedAdam if released else FusedAdam
-        return PolicyGradientAgents(networks, seeds, setup.learner, whole, adam)
+        return PolicyGradientAgents(networks, seeds, setup.learner, whole, lifetime.updates, adam)
 
     def _ppo(self) -> Ppo:
         learner = self.config.learner
@@ -179,71 +181,5 @@ class Epg(Method):
             {name: self.loss.bind(blind) for name, blind in without.items()},
         )
 
-    # A generation: candidates, their agents' lives, one step of φ
-
-    def begin(self, params: Params) -> None:
-        self.strategy = Strategy(self.settings, self.spec.flatten(params))
-        self._noise = Noise(self.config.seed, self.settings.pairs, self.spec.size)
-
-    def params(self) -> dict[str, Tensor]:
-        return self.spec.name(self.strategy.phi)
-
-    def workload(self, step: int) -> Workload:
-        return self.units_of(self.settings.pairs, step)
-
-    def lifetimes(self, unit: Unit) -> int:
-        return 2 * unit.count * int(self.settings.mdps_per_pair)
-
-    def run(self, shared: Shared, unit: Unit) -> Result:
-        """The fitness of the candidates of some pairs, [pairs, S], with the KL and entropy of
-        their agents, [pairs]."""
-        config, settings = self.config, self.settings
-        # candidates: φ + σε and φ − σε of each pair
-        phi = self.spec.flatten(tensors_of(shared)).numpy()
-        sigma = settings.sigma.at(unit.step)
-        candidates = np.concatenate(
-            [perturb(phi, sigma, config.seed, unit.step, pair) for pair in unit.members]
-        )
-        # each is judged on T MDPs; both candidates of a pair share all chance
-        per_pair = settings.mdps_per_pair
-        distinct = [
-            LifetimeSeed(config.seed, unit.purpose, unit.step, pair, mdp)
-            for pair in unit.members
-            for mdp in range(per_pair)
-        ]
-        shape = (unit.count, 2, per_pair)
-        of_pair = np.arange(unit.count * per_pair).reshape(unit.count, 1, per_pair)
-        index = np.broadcast_to(of_pair, shape).ravel().tolist()
-        seeds = LifetimeSeeds(distinct, index, config.device)
-        mdps = draw_mdps(self.task, seeds, settings.task_draw)
-        # their agents live from scratch
-        each = torch.from_numpy(candidates).to(config.device).repeat_interleave(per_pair, dim=0)
-        agents = self._agents(each, seeds, settings.alpha.at(unit.step))
-        lived = live(self.task, mdps, agents, seeds, self.lifetime(unit))
-        fitness = self.task.score(mdps, lived.final_return)
-        arrays = {"fitness": fitness.reshape(shape).mean(2)}
-        for name, values in lived.metrics.items():
-            arrays[name] = values.reshape(shape).mean((1, 2))
-        return Result(unit, arrays, lived.steps, lived.exploded)
-
-    def idle(self, step: int) -> None:
-        self._noise.draw_ahead(step)
-
     def update(self, step: int, results: Sequence[Result]) -> Row:
-        """One generation: fitness becomes weights, weights and noise a gradient, that a step."""
-        pairs = [pair for result in results for pair in result.unit.members]
-        fitness = np.concatenate([result.arrays["fitness"] for result in results])
-        moved = self.strategy.step(step, self._noise.of(step, pairs), self.shaping.weigh(fitness))
-        return {
-            **health(fitness),
-            **moved,
-            "alpha": self.settings.alpha.at(step),
-            "inner_kl": finite_mean(np.concatenate([r.arrays["kl"] for r in results])),
-            "inner_entropy": finite_mean(np.concatenate([r.arrays["entropy"] for r in results])),
-        }
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return self.strategy.state_dict()
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.strategy.load_state_dict(state)
+        return {**super().update(step, results), "alpha": self.settings.alpha.at(step)}

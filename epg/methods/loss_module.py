@@ -17,8 +17,9 @@ from epg.methods.saved import Saved, load
 class LossModule(nn.Module):
     """An evolved temporal convolution for a training loop of one's own.
 
-    Attributes: `alpha`, the weight of PPO beside it at the end of its training; `saved`, all that
-    its file says. Its parameters are buffers: optimisers leave them alone.
+    Attributes: `alpha`, the weight of PPO beside it at the end of its training; `spec`, the sizes
+    of the agents it is for; `saved`, all that its file says. Its parameters are buffers: optimisers
+    leave them alone.
     """
 
     def __init__(self, saved: Saved) -> None:
@@ -32,6 +33,7 @@ class LossModule(nn.Module):
             )
         self.saved = saved
         self.alpha = method.final_alpha
+        self.spec = method.loss.spec
         self._layout = method.loss
         for name in method.spec.loss:
             self.register_buffer(name.replace(".", "_"), saved.params[name].unsqueeze(0))
@@ -58,7 +60,8 @@ class LossModule(nn.Module):
         the loss was trained with `match_release: true`); rows: [P, B], the
         minibatch among these, all if left out.
 
-        Raises ValueError naming the first argument whose shape does not fit.
+        Raises ValueError naming the first argument whose shape does not fit, and for rows that are
+        none of the newest.
         """
         layout = self._layout
         spec = layout.spec
@@ -81,10 +84,16 @@ class LossModule(nn.Module):
             ("dones", dones, (agents, length)),
             ("policy_outputs", policy_outputs, (agents, length, output_size)),
             ("memory", memory, (agents, spec.memory)),
-            ("rows", rows, (agents, rows.shape[-1])),
+            ("rows", rows, (agents, *rows.shape[-1:])),
         ):
             if tuple(found.shape) != shape:
                 raise ValueError(f"{name}: found shape {list(found.shape)}, expected {list(shape)}")
+        if rows.dtype != torch.int64 or not rows.numel():
+            raise ValueError(f"rows: found {rows.numel()} of {rows.dtype}, expected int64")
+        if rows.min() < 0 or rows.max() >= newest:
+            raise ValueError(
+                f"rows: found {int(rows.min())} to {int(rows.max())}, allowed 0 to {newest - 1}"
+            )
         columns = {
             "observation": observations,
             "action": actions,

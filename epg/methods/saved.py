@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from epg.agents.base import Agents
 from epg.config import Config, Setup, refuse_own, validate
 from epg.errors import UserError
 from epg.methods.base import Method, make_method
+from epg.process.shipped import find
 from epg.runs.files import write_durably
 from epg.seeds import LifetimeSeeds
 from epg.settings import Settings, explain
@@ -85,6 +87,8 @@ class Saved:
     def misfit(self, task: Task) -> str:
         """Why it does not fit a task; empty if it does, padded with zeros or not."""
         observations, actions, discrete = self.sizes
+        if not self.sized:
+            return ""
         if discrete != task.discrete:
             kinds = ("discrete" if d else "continuous" for d in (task.discrete, discrete))
             return "task {}: its actions are {}, the loss is made for {} ones".format(
@@ -101,7 +105,14 @@ class Saved:
     def fit(self, task: Task) -> Task:
         """The task, padded with zeros where this is made for a larger one."""
         sizes = self.sizes[:2]
-        return task if sizes == (task.observation_size, task.action_size) else Padded(task, *sizes)
+        if not self.sized or sizes == (task.observation_size, task.action_size):
+            return task
+        return Padded(task, *sizes)
+
+    @cached_property
+    def sized(self) -> bool:
+        """Whether it is for tasks of its sizes alone."""
+        return make_method(self.config, Sizes(*self.sizes)).sized
 
     def method(self, task: Task | None = None, config: Config | None = None) -> Method:
         """The method that learned it, for a task that it fits; as it was configured if None.
@@ -125,10 +136,11 @@ class Saved:
 def load(path: str | Path, trust: bool | Collection[str] = False) -> Saved:
     """Read a saved file; `UserError` in one line for a missing, broken or foreign one.
 
-    trust: whether classes of a user's own that it names, module:Class, may be imported, which makes
-    their code run; or the names of those that may.
+    path: or the name of one that comes with epg; trust: whether classes of a user's own that it
+    names, module:Class, may be imported, which makes their code run; or the names of those that
+    may.
     """
-    path = Path(path)
+    path = find("loss", path)
     described, tensors = _read(path)
     try:
         if described["format"] == 1:
@@ -162,7 +174,9 @@ def load(path: str | Path, trust: bool | Collection[str] = False) -> Saved:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Description and tensors of a file that matches its checksum."""
     if not path.is_file():
-        raise UserError(f"{path}: no such loss file")
+        best = path / "best.safetensors"
+        hint = f", such as {best}" if best.is_file() else ""
+        raise UserError(f"{path}: not a file, expected a saved loss{hint}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

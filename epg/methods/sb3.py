@@ -25,7 +25,7 @@ class _Sb3(Algorithm):
         if any(find_spec(name) is None for name in NEEDED):
             raise UserError(
                 f"method sb3-{self.kind}: needs stable-baselines3, which is not installed: "
-                "pip install -e '.[baselines]'"
+                "pip install 'epg[baselines]'"
             )
 
     def agents(self, task: Task, setup: Setup, seeds: LifetimeSeeds) -> Agents:

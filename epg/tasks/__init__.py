@@ -14,6 +14,7 @@ from epg.errors import UserError
 from epg.registry import find_own
 from epg.tasks.base import Batch, Mdp, Step, Task, Varied, check
 from epg.tasks.draws import uniform_noise
+from epg.tasks.masked import Masked
 from epg.tasks.mixture import Scale, TaskMixture
 from epg.tasks.native import NativeBatch
 
@@ -128,14 +129,18 @@ def _scale(name: str, given: Any) -> Scale:
 
 def _make_one(name: str, parameters: dict[str, Any]) -> Task:
     kind, colon, what = name.partition(":")
+    given = dict(parameters)
+    masked = given.pop("masked", False)
+    if not isinstance(masked, bool):
+        raise UserError(f"task {name}: masked: found {masked!r}, allowed: true or false")
     try:
         if kind == "gym" and colon:
-            task: Task = import_module("epg.tasks.gym").Gymnasium(what, **parameters)
+            task: Task = import_module("epg.tasks.gym").Gymnasium(what, **given)
         elif colon:
-            task = _find(name)(**parameters)
+            task = _find(name)(**given)
             check(task)
         else:
-            task = _known(name)(**parameters)
+            task = _known(name)(**given)
     except ModuleNotFoundError as error:
         if error.name not in ("mujoco", "gymnasium"):
             raise
@@ -148,6 +153,8 @@ def _make_one(name: str, parameters: dict[str, Any]) -> Task:
         if not re.search(MISCALLED, str(error)):
             raise
         raise UserError(f"task {name}: {error}") from None
+    if masked:
+        task = Masked(task)
     task.name = label({"name": name, **parameters})
     return task
 
@@ -180,9 +187,7 @@ def describe(task: Task) -> str:
         f"  observation {task.observation_size}, {task.action_size} {kind} "
         f"action{'s' * (task.action_size > 1)}, horizon {task.horizon}",
     ]
-    lines += [
-        f"  {v.name}: {v.show_range()}" + (f" ({v.note})" if v.note else "") for v in task.varied
-    ]
+    lines += [f"  {varied.line()}" for varied in task.varied]
     parts = task.parts if isinstance(task, TaskMixture) else ()
     return "\n".join(lines + [describe(part.task) for part in parts])
 

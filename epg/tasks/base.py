@@ -39,6 +39,8 @@ class Varied:
     """if not empty, one of these is drawn"""
     allowed: tuple[float, float] | None = None
     """how far a user may move the range; None for not beyond low and high"""
+    source: str = ""
+    """where the range comes from, if it is not a user's"""
 
     def draw(self, rng: np.random.Generator) -> Any:
         """A number, or a list of `count`."""
@@ -58,20 +60,25 @@ class Varied:
             if not numbers or not set(numbers) <= set(self.choices):
                 raise UserError(f"{self.name}: found {given!r}, allowed: {self.show_range()}")
             chosen = tuple(c for c in self.choices if c in numbers)
-            return replace(self, choices=chosen, low=min(chosen), high=max(chosen))
+            return replace(self, choices=chosen, low=min(chosen), high=max(chosen), source="")
         least, most = self.allowed or (self.low, self.high)
         if len(numbers) != 2 or not least <= numbers[0] <= numbers[1] <= most:
             raise UserError(
                 f"{self.name}: found {given!r}, allowed: a number or [low, high], "
                 f"{least:g} to {most:g} {self.unit}".rstrip()
             )
-        return replace(self, low=float(numbers[0]), high=float(numbers[1]))
+        return replace(self, low=float(numbers[0]), high=float(numbers[1]), source="")
 
     def show_range(self) -> str:
         """The range, for people."""
         if self.choices:
             return " or ".join(f"{c:g}" for c in self.choices)
         return f"{self.low:g} to {self.high:g} {self.unit}".rstrip()
+
+    def line(self) -> str:
+        """What is drawn, for people."""
+        remarks = "; ".join(remark for remark in (self.note, self.source) if remark)
+        return f"{self.name}: {self.show_range()}" + (f" ({remarks})" if remarks else "")
 
 
 class Step(NamedTuple):

@@ -15,19 +15,19 @@ from epg.tasks.base import Mdp, Varied
 
 
 def dynamics(
-    links: int, factor: tuple[float, float], gravity: tuple[float, float], note: str
+    links: int, factor: tuple[float, float], gravity: tuple[float, float], source: str
 ) -> tuple[Varied, ...]:
     """What such a task varies; `factor` is the range of mass, friction and thickness."""
 
     def each(name: str, meaning: str, most: float) -> Varied:
         return Varied(
-            name, *factor, "×", f"of each of {links} links{meaning}; {note}", count=links,
-            allowed=(0.1, most),
+            name, *factor, "×", f"of each of {links} links{meaning}", count=links,
+            allowed=(0.1, most), source=source,
         )  # fmt: skip
 
     return (
         each("mass", "; does not follow thickness", 10.0),
-        Varied("gravity", *gravity, "m/s²", note, allowed=(-100.0, 0.0)),
+        Varied("gravity", *gravity, "m/s²", allowed=(-100.0, 0.0), source=source),
         each("friction", " with the floor", 10.0),
         each("thickness", ": the radius, not the length", 3.0),
     )

@@ -6,37 +6,56 @@ Shape letters: P environments, O observation, A action.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
 from epg.errors import UserError
-from epg.tasks.base import Batch, Mdp, Step, Task
+from epg.registry import import_own
+from epg.tasks.base import Batch, Mdp, Step, Task, Varied
 from epg.tasks.mujoco import gone_bad, leave_bad_states  # and MuJoCo's warnings go to the log
 
 HORIZON = 1000
 """Where an environment has no time limit of its own."""
+LARGEST = 1e100
+"""Number that a range may have."""
 
 
 class Gymnasium(Task):
-    """One Gymnasium environment, always the same.
+    """One Gymnasium environment; arguments of it that are given as [low, high] are drawn.
 
     Continuous actions in [-1, 1] are clipped, then stretched to the bounds of the action space;
     where it has none, they are taken as they are.
     """
 
     def __init__(self, gym_id: str, /, **arguments: Any) -> None:
-        """`arguments` are for `gymnasium.make`."""
+        """gym_id: ID, or MODULE:ID for one that a user's module registers.
+
+        arguments: of `gymnasium.make`; [low, high] is a range, except where the environment itself
+        has a pair there by default.
+        """
         super().__init__()
-        self._id, self._arguments = gym_id, arguments
-        one = self._ask(gymnasium.make)
+        module, colon, _ = gym_id.rpartition(":")
+        if colon:
+            _asked(partial(import_own, module))
+        ranges = _ranges(gym_id, arguments)
+        self.varied = tuple(
+            Varied(name, -LARGEST, LARGEST).within(given) for name, given in ranges.items()
+        )
+        self._id = gym_id
+        self._arguments = {k: v for k, v in arguments.items() if k not in ranges}
+        ends = [{v.name: v.low for v in self.varied}, {v.name: v.high for v in self.varied}]
+        tried = [self._make(mdp) for mdp in (ends if ranges else [{}])]
+        one = tried[0]
         seen, acted = one.observation_space, one.action_space
         self.horizon = one.spec.max_episode_steps or HORIZON
         if not (isinstance(seen, spaces.Box) and len(seen.shape) == 1):
@@ -51,11 +70,14 @@ class Gymnasium(Task):
                 f"its actions are {_short(acted)}, but only Discrete and a Box of one dimension "
                 "can be acted in"
             )
+        if tried[-1].observation_space.shape != seen.shape or tried[-1].action_space != acted:
+            raise UserError(f"its spaces change with {', '.join(ranges)}")
         self.summary = f"Gymnasium's {gym_id}"
         self.observation_size = seen.shape[0]
         self.discrete = isinstance(acted, spaces.Discrete)
         self.action_size = int(acted.n) if isinstance(acted, spaces.Discrete) else acted.shape[0]
-        self._try(one)
+        for environment, mdp in zip(tried, ends, strict=False):
+            _try(environment, mdp)
 
     def batch(
         self,
@@ -64,34 +86,61 @@ class Gymnasium(Task):
         device: str = "cpu",
         restart: bool = True,
     ) -> Batch:
-        environments = self._ask(
-            gymnasium.make_vec,
-            num_envs=len(mdps),
-            vectorization_mode="sync",
-            vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
+        environments = _asked(
+            lambda: SyncVectorEnv(
+                [partial(gymnasium.make, self._id, **self._arguments, **mdp) for mdp in mdps],
+                observation_mode="different",  # in bounds, which nobody looks at
+                autoreset_mode=AutoresetMode.DISABLED,
+            )
         )
         return GymnasiumBatch(environments, rngs, self.horizon, device, restart)
 
-    def _ask(self, make: Any, **more: Any) -> Any:
-        """An environment, or vector of them; a `UserError` in Gymnasium's words if it has none."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                return make(self._id, **self._arguments, **more)
-            except ModuleNotFoundError as error:
-                raise UserError(f"needs the Python module {error.name}: {error}") from None
-            except Exception as error:  # whatever an environment makes of its arguments
-                raise UserError(f"{error}" or type(error).__name__) from None
+    def _make(self, mdp: Mdp) -> Any:
+        return _asked(partial(gymnasium.make, self._id, **self._arguments, **mdp))
 
-    def _try(self, one: Any) -> None:
-        """Some arguments are looked at only now."""
+
+def _try(one: Any, mdp: Mdp) -> None:
+    """Some arguments are looked at only now."""
+    try:
+        one.reset(seed=0)
+        one.action_space.seed(0)
+        one.step(one.action_space.sample())
+        one.close()
+    except Exception as error:
+        given = "".join(f" with {name} {value}" for name, value in mdp.items())
+        said = (str(error).splitlines() or [""])[0]
+        raise UserError(f"cannot be stepped{given}: {type(error).__name__}: {said}") from None
+
+
+def _ranges(gym_id: str, arguments: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The arguments that are [low, high], and no pairs by their nature."""
+    pairs = {
+        name: given for name, given in arguments.items()
+        if isinstance(given, list) and len(given) == 2
+        and all(isinstance(n, int | float) and not isinstance(n, bool) for n in given)
+    }  # fmt: skip
+    if not pairs:
+        return {}
+    spec = _asked(partial(gymnasium.spec, gym_id.rpartition(":")[2]))
+    create = spec.entry_point if callable(spec.entry_point) else _asked(
+        partial(gymnasium.envs.registration.load_env_creator, spec.entry_point)
+    )  # fmt: skip
+    defaults = {name: p.default for name, p in signature(create).parameters.items()} | spec.kwargs
+    return {n: g for n, g in pairs.items() if not isinstance(defaults.get(n), list | tuple)}
+
+
+def _asked(make: Callable[[], Any]) -> Any:
+    """What Gymnasium makes; a `UserError` in its words if it does not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
-            one.reset(seed=0)
-            one.action_space.seed(0)
-            one.step(one.action_space.sample())
-            one.close()
-        except Exception as error:
-            raise UserError(f"cannot be stepped: {type(error).__name__}: {error}") from None
+            return make()
+        except UserError:
+            raise
+        except ModuleNotFoundError as error:
+            raise UserError(f"needs the Python module {error.name}: {error}") from None
+        except Exception as error:  # whatever an environment makes of its arguments
+            raise UserError(f"{error}" or type(error).__name__) from None
 
 
 class LunarLanderContinuous(Gymnasium):
@@ -104,7 +153,7 @@ class LunarLanderContinuous(Gymnasium):
         except UserError as error:
             if "Box2D" not in str(error):
                 raise
-            raise UserError("needs Box2D: pip install -e '.[box2d]'") from None
+            raise UserError("needs Box2D: pip install 'epg[box2d]'") from None
 
 
 class GymnasiumBatch(Batch):

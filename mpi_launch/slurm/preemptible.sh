@@ -2,8 +2,8 @@
 # A run in a queue whose jobs may be pushed aside at any time, for free hours. Copy this file, edit
 # it, and submit it where `config` and .venv are:
 #   sbatch preemptible.sh
-# Where SLURM gives notice by USR1, running chunks are finished if they need less than 20 s. Where
-# it does not, they are lost, and no more: what is finished is on disk.
+# Where SLURM gives notice by USR1, running chunks are finished if they need less than farm.grace,
+# 20 s. Where it does not, they are lost, and no more: what is finished is on disk.
 
 #SBATCH --job-name=epg-preemptible
 #SBATCH --partition=preemptible

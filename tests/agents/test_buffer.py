@@ -7,6 +7,7 @@ import torch
 from probes import Choose, Follow, networks_of, seeds_of
 
 from epg.agents.buffer import Buffer, Transitions
+from epg.agents.history import History
 from epg.config import Setup
 from epg.tasks import Task
 
@@ -55,3 +56,43 @@ def test_what_was_not_lived_is_zero_to_the_loss(task: Task) -> None:
     assert (experience.observations[:, 6:] != 0).any(-1).all()
     assert (experience.actions[:, 6:] != 0).any(-1).all()
     assert experience.auxiliary is None
+
+
+@pytest.mark.parametrize("task", [Follow(), Choose()], ids=["continuous", "discrete"])
+def test_a_history_of_ones_own_shows_what_agents_see(task: Task) -> None:
+    """Bitwise, step by step added, over updates in which the buffer fills and overflows."""
+    agents = networks_of(task, Setup().change(hidden=(8,)), seeds_of(range(P)))
+    buffer, history = agents.buffer(10), History(agents.spec, 10, agents=P)
+    for update in range(4):
+        new = numbered(1 + 4 * update, 4, task.discrete)
+        experience = agents.remember(buffer, new)
+        dones = new.terminated | new.truncated
+        for t in range(4):
+            history.add(new.observations[:, t], new.actions[:, t], new.rewards[:, t], dones[:, t])
+        judged = history.judged()
+        wanted = (experience.observations, experience.actions, experience.rewards, experience.dones)
+        assert all(torch.equal(*pair) for pair in zip(judged, wanted, strict=True))
+        assert all(torch.equal(*pair) for pair in zip(history.judged(), wanted, strict=True))
+        seen = history.normalise(new.observations[:, -1])
+        assert torch.equal(seen, experience.observations[:, -1])
+
+
+def test_its_memory_is_that_of_agents_and_learns() -> None:
+    agents = networks_of(Follow(), Setup(), seeds_of(range(P)))
+    history = History(agents.spec, 10, agents=P)
+    weight, bias = history.parameters()
+    assert not torch.equal(weight[0], weight[1])
+    torch.testing.assert_close(weight.norm(dim=2), torch.full_like(weight[..., 0], 0.01))
+    weight.data.copy_(agents.parameters["memory.0.weight"].detach())
+    bias.data.copy_(agents.parameters["memory.0.bias"].detach())
+    torch.testing.assert_close(history.memory(), agents.memory())
+    history.memory()[0].sum().backward()
+    assert weight.grad is not None and weight.grad[0].abs().sum() > 0 == weight.grad[1].abs().sum()
+
+
+def test_more_steps_than_it_holds_are_refused() -> None:
+    history = History(networks_of(Follow(), Setup(), seeds_of([0])).spec, 2)
+    for _ in range(3):
+        history.add(torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1), torch.zeros(1))
+    with pytest.raises(ValueError, match="3 steps were added, more than the 2"):
+        history.judged()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,11 +24,13 @@ from epg.agents.actor_critic import ActorCritic, Experience
 from epg.agents.sampling import LearningPolicy, NoiseAhead
 from epg.config import Config, load
 from epg.errors import UserError
+from epg.evaluation.protocol import SavedFiles
 from epg.lifetime import act, live
 from epg.methods import saved as files
 from epg.methods.base import make_method
 from epg.methods.epg import Epg
 from epg.methods.saved import Saved
+from epg.process import shipped
 from epg.seeds import Stream
 from epg.tasks.base import first_step
 
@@ -93,6 +97,30 @@ def test_it_comes_back_as_it_was(saved: Path, config: Config) -> None:
     found.save(again)
     assert again.read_bytes() == saved.read_bytes()
     assert same(files.load(again), found)
+
+
+def test_a_name_stands_for_a_loss_that_comes_with_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless a file or folder is called so."""
+    monkeypatch.chdir(tmp_path)
+    here = shipped.named("loss")
+    assert list(here.values()) == PUBLISHED
+    mine = shutil.copy(here["dir-hopper"], "mine.safetensors")
+    judged = SavedFiles(["quickstart", "random-hopper", mine])
+    assert judged.names == ["quickstart", "random-hopper", "mine"]
+    assert judged.digests[0] == hashlib.sha256(here["quickstart"].read_bytes()).hexdigest()
+    for name, path in here.items():
+        assert same(files.load(name), files.load(path))
+    Path(mine).rename("quickstart")
+    Path("dir-hopper").mkdir()
+    assert files.load("quickstart").tasks == ("dir-hopper",)
+    with pytest.raises(UserError, match="dir-hopper: not a file, expected a saved loss"):
+        files.load("dir-hopper")
+    with pytest.raises(
+        UserError, match=f"quikstart: no such loss file; .* epg: {', '.join(here)}$"
+    ):
+        files.load("quikstart")
 
 
 def test_the_file_is_plain_safetensors(saved: Path) -> None:
@@ -278,6 +306,29 @@ def test_a_file_whose_settings_do_not_fit_is_named(
     assert line.startswith(f"{path}: ") and message in line and "\n" not in line
 
 
+def test_a_file_of_agents_that_no_memory_holds_is_refused(saved: Path, tmp_path: Path) -> None:
+    """Before anything is made of what it says, however small its tensors are."""
+    for group, changes, message in (
+        ("agent", {"hidden": [10**6] * 3}, "most of it for networks (agent.hidden 1000000,"),
+        ("agent", {"hidden": [10**9]}, "agent.hidden.0: input should be less than"),
+        ("agent", {"hidden": [-1]}, "agent.hidden.0: input should be greater than 0"),
+        ("learner", {"buffer": 10**12}, "learner.buffer: input should be less than"),
+        ("learner", {"passes": 10**7, "buffer": 10**7}, "most of it for minibatches"),
+    ):
+
+        def change(config: dict[str, Any]) -> None:
+            config[group].update(changes)  # noqa: B023
+            if "passes" in changes:  # noqa: B023
+                config["lifetime"]["steps_per_update"] = 10**7
+                config["learner"]["minibatch"] = 10**7
+
+        path = rewritten(saved, change, tmp_path / "large.safetensors")
+        with pytest.raises(UserError) as caught:
+            files.load(path)
+        line = str(caught.value)
+        assert line.startswith(f"{path}: ") and message in line and "\n" not in line
+
+
 def test_a_task_that_a_file_names_is_never_imported(
     saved: Path, imported: Path, tmp_path: Path
 ) -> None:
@@ -368,9 +419,16 @@ def test_its_gradient_reaches_the_policy_and_not_phi(saved: Path, config: Config
         ("newest", 65),
         ("newest", 0),
         ("rows", torch.zeros(2, 8, dtype=torch.int64)),
+        ("rows", torch.zeros(3, dtype=torch.int64)),
+        ("rows", torch.tensor(0)),
+        ("rows", torch.zeros(3, 2, 2, dtype=torch.int64)),
+        ("rows", torch.zeros(3, 0, dtype=torch.int64)),
+        ("rows", torch.zeros(3, 8)),
+        ("rows", torch.full((3, 8), -1)),
+        ("rows", torch.full((3, 8), 32)),
     ],
 )
-def test_a_wrong_shape_is_named(
+def test_a_wrong_argument_is_named(
     saved: Path, config: Config, name: str, wrong: Tensor | int
 ) -> None:
     with pytest.raises(ValueError, match=f"^{name}: found "):

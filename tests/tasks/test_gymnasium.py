@@ -1,5 +1,6 @@
 """Tasks that are Gymnasium's, against Gymnasium's: steps from injected states, and resets apart."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from epg import tasks
+from epg.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 STEPS = 1000
@@ -56,6 +58,46 @@ NATIVE = [
     Case("mountain-car", "MountainCar-v0", 130),
 ]
 ALL = [pytest.param(case, id=case.task) for case in (*MUJOCO, *NATIVE)]
+
+
+STRONG = """
+import gymnasium
+from gymnasium import spaces
+from gymnasium.envs.classic_control import PendulumEnv
+
+class Strong(PendulumEnv):
+    def __init__(self, torque=2.0):
+        super().__init__()
+        self.action_space = spaces.Box(-torque, torque, (1,))
+
+gymnasium.register("Strong-v0", entry_point=Strong, max_episode_steps=20)
+"""
+SLIDE = """
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+class Slide(gymnasium.Env):
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = spaces.Box(-1.0, 1.0, (1,))
+
+    def __init__(self, drag=0.1):
+        self.drag = drag
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state = self.np_random.uniform(-0.5, 0.5, 2)
+        return self.state.copy(), {}
+
+    def step(self, action):
+        x, v = self.state
+        v += 0.05 * (float(action[0]) - self.drag * v)
+        self.state = np.array([x + 0.05 * v, v])
+        return self.state.copy(), -abs(float(x)), False, False, {}
+
+gymnasium.register("Slide-v0", entry_point="slide:Slide", max_episode_steps=20)
+"""
+"""Modules that register an environment."""
 
 
 def pair(case: Case) -> tuple[tasks.Task, Any]:
@@ -175,6 +217,41 @@ def test_arguments_reach_gymnasium() -> None:
     assert task.name == "gym:Pendulum-v1(g=0.0)"
 
 
+def test_a_range_of_an_argument_is_drawn_for_each_mdp() -> None:
+    """And each environment lives as one that was made with its number alone."""
+    task = tasks.make({"name": "gym:Pendulum-v1", "g": [0, 12]})
+    mdps = [task.draw(np.random.default_rng(i)) for i in range(50)]
+    drawn = [mdp["g"] for mdp in mdps]
+    assert 0 <= min(drawn) < 1 and 11 < max(drawn) <= 12
+    assert task.name == "gym:Pendulum-v1(g=0..12)" and "g: 0 to 12" in tasks.describe(task)
+    batch = task.batch(mdps[:3], [np.random.default_rng(0) for _ in range(3)])
+    alone = tasks.make({"name": "gym:Pendulum-v1", "g": drawn[1]})
+    twin = alone.batch([{}], [np.random.default_rng(0)])
+    batch.reset(), twin.reset()
+    for _ in range(5):
+        step, expected = batch.step(torch.zeros(3, 1)), twin.step(torch.zeros(1, 1))
+        assert torch.equal(step.observation[1], expected.observation[0])
+        assert not torch.equal(step.observation[0], step.observation[1])
+
+
+def test_an_argument_that_is_a_pair_by_its_nature_is_no_range() -> None:
+    task = tasks.make({"name": "gym:Hopper-v5", "healthy_angle_range": [-0.1, 0.1]})
+    assert task.varied == () and task.draw(np.random.default_rng(0)) == {}
+    batch = task.batch([{}], [np.random.default_rng(0)])
+    assert batch._environments.envs[0].unwrapped._healthy_angle_range == [-0.1, 0.1]
+
+
+def test_an_argument_that_changes_the_spaces_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the actions' bounds, which all environments of a batch share."""
+    (tmp_path / "strong.py").write_text(STRONG)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="its spaces change with torque"):
+        tasks.make({"name": "gym:strong:Strong-v0", "torque": [1, 3]})
+    assert tasks.make({"name": "gym:strong:Strong-v0", "torque": 3}).action_size == 1
+
+
 @pytest.mark.parametrize(("field", "value"), [("qpos", np.nan), ("qvel", np.nan), ("qvel", 1e12)])
 def test_a_gymnasium_simulation_gone_bad_is_noticed(
     field: str, value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -205,3 +282,29 @@ def test_lunar_lander_lands_and_crashes() -> None:
         seen, ends = step.observation, ends + int(step.terminated.sum())
         least = min(least, step.reward.min().item())
     assert ends >= 8 and least == -100 and seen.shape == (4, 8)
+
+
+def test_an_environment_of_the_working_directory_works_everywhere(
+    epg: Callable[..., Any], command: Callable[..., Any], tiny: Path, tmp_path: Path
+) -> None:
+    """With and without ranks; in a run's directory, which may be a stranger's, when trusted."""
+    (tmp_path / "slide.py").write_text(SLIDE)
+    task = "{name: gym:slide:Slide-v0, drag: [0.05, 0.5]}"
+    best = "alone/best.safetensors"
+    few = ("--lifetimes", "2")
+    for arguments in (
+        ("tasks", task),
+        ("train", tiny, f"task={task}", "--run", "alone"),
+        ("evaluate", best, "--task", task, *few, "--methods", "random"),
+        ("inspect", best, "--task", task, *few),
+        ("report", "alone", *few, "--methods", "random", "--trust"),
+    ):
+        said = epg(*arguments, folder=tmp_path)
+        assert (said.code, "Traceback" in said.err) == (0, False), said
+    said = command("epg", "train", tiny, f"task={task}", "--run", "ranks", "--ranks", "3",
+                   folder=tmp_path)  # fmt: skip
+    assert said.code == 0, said
+    ours, theirs = (tmp_path / run / "loss.safetensors" for run in ("alone", "ranks"))
+    assert ours.read_bytes() == theirs.read_bytes()
+    said = epg("report", "alone", folder=tmp_path)
+    assert said.code == 2 and "gym:slide:Slide-v0" in said.err and "--trust" in said.err

@@ -38,7 +38,13 @@ class Small(PointGoal):
         ("gym:Nope-v1", "task gym:Nope-v1: Environment `Nope` doesn't exist"),
         ("gym:CartPole-v99", "task gym:CartPole-v99: Environment version `v99`"),
         ("gym:ALE/Pong-v5", "Have you installed the proper package for ALE?"),
-        ("gym:nowhere:Some-v1", "No module named 'nowhere'"),
+        ("gym:nowhere:Some-v1", "task gym:nowhere:Some-v1: no module 'nowhere' here"),
+        ("gym:own:Some-v1", "task gym:own:Some-v1: Environment `Some` doesn't exist"),
+        ({"name": "gym:Pendulum-v1", "g": [9, 5]}, "g: found [9, 5], allowed: a number or [low,"),
+        ({"name": "gym:Pendulum-v1", "g": [5, float("nan")]}, "g: found [5, nan], allowed"),
+        ({"name": "gym:Pendulum-v1", "mass": [1, 2]}, "unexpected keyword argument 'mass'"),
+        ({"name": "gym:Hopper-v5", "frame_skip": [2, 4]}, "be stepped with frame_skip 2.0: "),
+        ({"name": "gym:Hopper-v5", "reset_noise_scale": ["a", 2]}, "task gym:Hopper-v5: "),
         ("gym:", "task gym:: Malformed environment ID"),
         ("gym:CarRacing-v3", "Box(0, 255, (96, 96, 3), uint8), but only a Box of one dimension"),
         ("gym:Blackjack-v1", "observations are Tuple("),
@@ -192,4 +198,4 @@ def test_the_template_in_the_docs_trains(
     narrow = "{name: my_tasks:PushBlock, mass: [5, 9]}"
     said = epg("evaluate", "run/best.safetensors", "--task", narrow, folder=tmp_path)
     assert (said.code, said.err) == (0, "")
-    assert "my_tasks:PushBlock(mass=5..9): 64 environment steps" in said.out
+    assert "my_tasks:PushBlock(mass=5..9): 32 held-out lifetimes of 64" in said.out
