@@ -236,7 +236,8 @@ def evaluate(
         typer.Option(
             "--methods",
             "--baselines",
-            help="Names as `epg methods` lists them; untrained: what a file's training began with.",
+            help="Names as `epg methods` lists them; untrained: what a file's training began with; "
+            "blind: its agents without reward.",
         ),
     ] = "ppo,random",
     seed: Annotated[int, typer.Option(min=0, help="Seed of held-out MDPs and all else.")] = 0,

@@ -8,9 +8,9 @@ from epg import tasks
 from epg.config import Config, Setup
 from epg.errors import UserError
 from epg.evaluation.entry import Entry, entry_of
-from epg.evaluation.protocol import UNTRAINED, Protocol, SavedFiles, remark
+from epg.evaluation.protocol import OF_FILES, UNTRAINED, Protocol, SavedFiles, remark
 from epg.evaluation.tuned import TUNED
-from epg.methods.base import Params, make_algorithm, settings_of
+from epg.methods.base import Method, Params, make_algorithm, settings_of
 from epg.methods.saved import Saved
 from epg.tasks.base import Task
 
@@ -28,10 +28,14 @@ def entries_of(protocol: Protocol, files: SavedFiles) -> Iterator[Entry]:
         for name, saved in fitting:
             yield _of_saved(name, saved, saved.params, task, protocol)
         for method in protocol.methods:
-            if method == UNTRAINED:
+            if method in OF_FILES:
                 for name, saved in fitting:
-                    called = UNTRAINED if len(files.names) == 1 else f"{UNTRAINED} {name}"
-                    yield _of_saved(called, saved, _first_params(name, saved), task, protocol)
+                    called = method if len(files.names) == 1 else f"{method} {name}"
+                    if method == UNTRAINED:
+                        first = _first_params(name, saved)
+                        yield _of_saved(called, saved, first, task, protocol)
+                    else:
+                        yield _of_saved(called, saved, saved.params, task, protocol, blind=True)
                 continue
             algorithm, mine, how = make_algorithm(method), setup, ""
             if algorithm.tuned_as is not None:
@@ -58,10 +62,16 @@ def changed(saved: Saved, protocol: Protocol) -> Config:
     return Config.model_validate(data)
 
 
-def _of_saved(name: str, saved: Saved, params: Params, task: Task, protocol: Protocol) -> Entry:
+def _of_saved(
+    name: str, saved: Saved, params: Params, task: Task, protocol: Protocol, blind: bool = False
+) -> Entry:
     config = changed(saved, protocol)
     fitted = saved.fit(task)
     method = saved.method(task, config)
+    if blind and type(method).blind is Method.blind:
+        raise UserError(
+            f"method blind: what agents of {config.method.name} are without reward is not known"
+        )
     about = [f"{key} {value:g}" for key, value in method.about().items()]
     about.append(settings_of(config.setup))
     about += _differences(saved.config.setup, config.setup)
@@ -74,7 +84,7 @@ def _of_saved(name: str, saved: Saved, params: Params, task: Task, protocol: Pro
         method=name,
         about=", ".join(about),
         setup=config.setup,
-        agents=lambda seeds: method.agents(params, seeds),
+        agents=lambda seeds: (method.blind if blind else method.agents)(params, seeds),
     )
 
 

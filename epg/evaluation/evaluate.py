@@ -16,7 +16,7 @@ from epg.evaluation import transfer
 from epg.evaluation.entries import entries_of
 from epg.evaluation.entry import Entry, EntryResult, EntryRunner, check_entries
 from epg.evaluation.plot import Curve, colors_of, plot_curves
-from epg.evaluation.protocol import Protocol, SavedFiles, plan
+from epg.evaluation.protocol import BLIND, Protocol, SavedFiles, plan
 from epg.evaluation.scores import (
     Families,
     Row,
@@ -29,6 +29,7 @@ from epg.evaluation.scores import (
     table_of,
 )
 from epg.evaluation.tables import wrap
+from epg.evaluation.verdict import reward_use
 from epg.farm import Farm
 from epg.farm.run import run_on_ranks
 from epg.farm.worker import failing_together
@@ -85,12 +86,21 @@ class Evaluation:
 
     def table(self, published: bool = False) -> str:
         """For people; `published`: MetaGenRL's table 1 beside ours."""
-        parts = [task.table() for task in self.tasks]
+        parts = [self._task_text(task) for task in self.tasks]
         if len(self.tasks) > 1:
             parts.append("\n".join(self._overall_lines()))
         if len(self.tasks) > 1 or published:
             parts.append("\n".join(transfer.table(self.tasks, self.trained_on, published)))
         return "\n\n".join([*parts, "\n".join([*wrap(OVER), f"written to {self.out}"])])
+
+    def _task_text(self, task: TaskScores) -> str:
+        """Its table, and whether each file's agents use reward, where it was asked."""
+        alone = len(self.files.names) == 1
+        uses = (
+            reward_use(task.samples(), name, BLIND if alone else f"{BLIND} {name}")
+            for name in self.files.names
+        )
+        return "\n".join([task.table(), *(line for use in uses for line in wrap(use) if use)])
 
     def _overall_lines(self) -> list[str]:
         if not self.overall:
@@ -217,9 +227,13 @@ def _master(
         with Lock(out / "lock") as lock:
             refuse_others(out, protocol)  # who came first may have made it theirs
             remove_unfinished(out)
-            journal = Journal(out / JOURNAL, protocol.hash(), {}, _former_hash(out))
+            former = _former_hash(out)
+            if former is None:  # first, as without it no folder is known again
+                write_durably(out / PROTOCOL, protocol.yaml().encode())
+            journal = Journal(out / JOURNAL, protocol.hash(), {}, former)
             journal.read(0)  # which now belongs to the protocol as it is written today
-            write_durably(out / PROTOCOL, protocol.yaml().encode())
+            if former not in (None, protocol.hash()):
+                write_durably(out / PROTOCOL, protocol.yaml().encode())
             open_log(out / "log", 0)
             results = runner.collect(farm, protocol.lifetimes, journal, lock)
             lived = list(zip(runner.entries, results, strict=True))

@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from epg.evaluation.bootstrap import RESAMPLES
-from epg.evaluation.scores import FEW_SEEDS, REFERENCE, carry_forward
+from epg.evaluation.scores import FEW_SEEDS, REFERENCE
+from epg.lifetime import carry_forward
 
 METHODS = {
-    "ppo": "C1", "reinforce": "C2", "dpo": "C3", "untrained": "C4", "sb3-ppo": "C5",
+    "blind": "0.4", "ppo": "C1", "reinforce": "C2", "dpo": "C3", "untrained": "C4", "sb3-ppo": "C5",
     "sb3-td3": "C6", "random": "C7", "sb3-sac": "C8",
 }  # fmt: skip
 """Colours that methods have in every picture; those of a user's own have the last one."""

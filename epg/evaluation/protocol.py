@@ -23,8 +23,9 @@ from epg.settings import Count, Fraction, Settings, explain
 
 ASKED = ("lifetimes", "updates", "hidden", "activation", "learning_rate", "alpha", "seed")
 """What `plan` may be asked for besides files, tasks and methods."""
-UNTRAINED = "untrained"
-"""The method that stands for what a training began with."""
+UNTRAINED, BLIND = OF_FILES = ("untrained", "blind")
+"""Methods that stand for another side of each saved file: what its training began with, and the
+same agents without reward."""
 ALIKE = ("steps_per_update", "final_episodes")
 """Settings of lifetimes in which files that are judged together must agree."""
 
@@ -171,8 +172,9 @@ def plan(
     for name in () if files.saved else ("alpha", "learning_rate"):
         if asked.get(name) is not None:
             raise UserError(f"{name}: found {asked[name]}, but no saved file whose it could be")
-    if UNTRAINED in methods and not files.saved:
-        raise UserError(f"method {UNTRAINED}: is what a saved file began with; none is named")
+    for name in OF_FILES:
+        if name in methods and not files.saved:
+            raise UserError(f"method {name}: is another side of a saved file; none is named")
     for spec in specs:
         if isinstance(spec, list):
             raise UserError(
@@ -185,7 +187,7 @@ def plan(
             if names.count(name) > 1:
                 raise UserError(f"{what} {name}: found twice")
     for name in methods:
-        if name == UNTRAINED:
+        if name in OF_FILES:
             continue
         algorithm = make_algorithm(name)
         for task in made:
@@ -218,7 +220,7 @@ def plan(
         label: {
             name: tuned_for(algorithm.tuned_as, label, setup)
             for name in methods
-            if name != UNTRAINED and (algorithm := make_algorithm(name)).tuned_as is not None
+            if name not in OF_FILES and (algorithm := make_algorithm(name)).tuned_as is not None
         }
         for label in labels
     }
@@ -277,7 +279,7 @@ def _names(paths: Sequence[str | Path]) -> list[str]:
     for path, name in zip(paths, names, strict=True):
         if names.count(name) > 1:
             raise UserError(f"{path}: found twice")
-        if name in (*METHODS, UNTRAINED):
+        if name in (*METHODS, *OF_FILES):
             raise UserError(f"{path}: called {name!r}, as a method is; rename it")
     return names
 

@@ -25,6 +25,7 @@ from epg.evaluation.bootstrap import (
 )
 from epg.evaluation.entry import Entry, EntryResult
 from epg.evaluation.tables import DIGITS, GAP, blocks, cells_of, wrap
+from epg.lifetime import areas_of
 
 REFERENCE, FLOOR = "ppo", "random"
 """What methods are compared with; what normalised scores are 0 for (they are 1 for the other)."""
@@ -61,23 +62,6 @@ class Score:
     @property
     def failures(self) -> int:
         return int(self.failed.sum())
-
-
-def areas_of(episode_returns: np.ndarray) -> np.ndarray:
-    """[n] area under the learning curve over its width, of [n, U]: mean over updates of the return
-    of the latest episode, before the first one ends that of the first; NaN where none ended."""
-    latest = carry_forward(episode_returns)
-    first = np.where(np.isfinite(latest), np.arange(latest.shape[1]), latest.shape[1]).min(1)
-    known = first < latest.shape[1]
-    filler = latest[np.arange(len(latest)), np.where(known, first, 0)]
-    return np.asarray(np.where(np.isfinite(latest), latest, filler[:, None]).mean(1))
-
-
-def carry_forward(returns: np.ndarray) -> np.ndarray:
-    """[P, U] with NaN replaced by the value before it, where there is one."""
-    index = np.where(np.isfinite(returns), np.arange(returns.shape[1]), 0)
-    latest = np.maximum.accumulate(index, axis=1)
-    return np.take_along_axis(returns, latest, axis=1)
 
 
 def scores_of(lived: Sequence[tuple[Entry, EntryResult]]) -> tuple[Score, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from glob import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import yaml
 
 from epg.config import Config, Setup
 from epg.errors import UserError
-from epg.runs.files import write_durably
+from epg.runs.files import remove_unfinished, write_durably
 from epg.runs.lock import Lock
 from epg.settings import parse_yaml
 from epg.tasks import label
@@ -53,6 +54,7 @@ def keep(task: str, entry: dict[str, Any], path: Path) -> None:
     """Add what was found out to a file, in place of what it said of the same before."""
     try:
         with Lock(path.with_name(f"{path.name}.lock")):  # two tunings may end together
+            remove_unfinished(path.parent, escape(path.name))
             known = _read(path)
             known[task] = [e for e in known.get(task, []) if _about(e) != _about(entry)] + [entry]
             write_durably(path, yaml.safe_dump(known, sort_keys=False).encode())

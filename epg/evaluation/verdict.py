@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from epg.evaluation.bootstrap import difference, improvement, probability
 from epg.evaluation.protocol import Protocol
-from epg.evaluation.scores import REFERENCE, TaskScores
+from epg.evaluation.scores import FLOOR, REFERENCE, Sample, TaskScores
 from epg.evaluation.tables import cells_of
 
 FEW_LIFETIMES, FEWEST_SEEDS = 32, 5
@@ -57,3 +57,27 @@ def verdict(task: TaskScores, names: Sequence[str], protocol: Protocol) -> str:
     elif lifetimes < FEW_LIFETIMES:
         text += f" {lifetimes} lifetimes are few: 64 are better."
     return text
+
+
+SMALL = 0.1
+"""The part of what is gained that may be gained blind, for reward to count as the reason."""
+
+
+def reward_use(samples: Mapping[str, Sample], name: str, blind: str) -> str:
+    """Whether agents that learn by a file use reward: from what its blind twin comes to.
+
+    samples: on one task, by method; name, blind: which of them; empty if one is missing.
+    """
+    if name not in samples or blind not in samples:
+        return ""
+    sighted, without = samples[name].finals, samples[blind].finals
+    gap = difference(sighted, without)
+    floor = samples[FLOOR].finals.mean() if FLOOR in samples else None
+    shown = f"without reward {cells_of([gap])[0]} less"
+    if floor is not None and sighted.mean() > floor:
+        shown += f", {(without.mean() - floor) / (sighted.mean() - floor):.0%} of what is gained"
+    if gap.low <= 0:
+        return f"{name}: uses reward: not shown ({shown})"
+    if floor is None or without.mean() - floor <= SMALL * (sighted.mean() - floor):
+        return f"{name}: uses reward: yes ({shown})"
+    return f"{name}: uses reward: in part ({shown})"

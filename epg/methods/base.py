@@ -105,10 +105,10 @@ class Method(ABC):
         params: on the CPU; the agents' tensors belong on `seeds.device`.
         """
 
-    def blind(self, params: Params, seeds: LifetimeSeeds) -> Agents | None:
+    def blind(self, params: Params, seeds: LifetimeSeeds) -> Agents:
         """The same agents, to which reward, ends of episodes and all that derives from them are 0:
-        what they come to shows what they owe to reward. None where that is not known."""
-        return None
+        what they come to, they do not owe to reward."""
+        raise NotImplementedError(f"{type(self).__name__} does not say")
 
     @property
     def sized(self) -> bool:

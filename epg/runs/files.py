@@ -88,9 +88,9 @@ def read_bytes(path: Path) -> bytes:
         return file.read()
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what writes that were cut short have left in a folder."""
-    for temporary in folder.glob(".*.new"):
+def remove_unfinished(folder: Path, name: str = "*") -> None:
+    """Remove what writes that were cut short have left in a folder, of one file or of all."""
+    for temporary in folder.glob(f".{name}.*.new"):
         temporary.unlink(missing_ok=True)
 
 

@@ -169,11 +169,12 @@ class Lock:
         aside.unlink()
 
     def _remove_leftovers(self) -> None:
-        """Of starts that were killed; those of starts that wait are younger."""
-        now = self._path.stat().st_mtime
+        """Of starts that were killed, and not of those that wait."""
         for file in self._path.parent.glob(f".{self._path.name}.*"):
             with suppress(FileNotFoundError):
-                if now - file.stat().st_mtime > STALE_SECONDS:
+                # what is on its way out says who held the lock, not who takes it away
+                words = b"" if file.suffix == ".stale" else read_bytes(file)
+                if self._is_dead(words.decode(errors="replace"), file.stat().st_mtime):
                     file.unlink()
 
     def _keep_fresh(self) -> None:

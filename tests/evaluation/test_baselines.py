@@ -17,6 +17,8 @@ from epg.agents.spec import AgentSpec
 from epg.config import Setup
 from epg.errors import UserError
 from epg.evaluation.evaluate import evaluate
+from epg.evaluation.scores import Sample
+from epg.evaluation.verdict import reward_use
 from epg.lifetime import LifetimeResult, live
 from epg.methods import saved, sb3
 from epg.methods.base import make_algorithm
@@ -84,6 +86,33 @@ def test_untrained_is_the_loss_that_evolution_began_with(loss: Path, tmp_path: P
     replace(found, config=found.config.replace(start_from="0123456789abcdef")).save(later)
     with pytest.raises(UserError, match="its evolution began with a saved loss"):
         evaluate(later, "point-goal", methods=("untrained",), out=tmp_path / "other")
+
+
+def test_the_blind_are_those_of_the_file_without_reward(loss: Path, tmp_path: Path) -> None:
+    result = evaluate(loss, "point-goal", lifetimes=8, methods=("random", "blind"),
+                      out=tmp_path / "out")  # fmt: skip
+    assert result is not None
+    found, task = saved.load(loss), tasks.make("point-goal")
+    seeds = LifetimeSeeds.of(0, Purpose.EVALUATION, 0, 8)
+    agents = found.method(task).blind(found.params, seeds)
+    lived = live(task, draw_mdps(task, seeds), agents, seeds, found.config.lifetime)
+    returns = {s.entry.method: s.returns for s in result.tasks[0].scores}
+    assert list(returns) == ["learned loss", "random", "blind"]
+    assert np.array_equal(returns["blind"], lived.final_return)
+    assert not np.array_equal(returns["blind"], returns["learned loss"])
+    assert "learned loss: uses reward: " in result.table()
+
+
+@pytest.mark.parametrize(("blind", "words"), [(-50.0, "yes"), (-20.0, "in part"), (0.0, "not")])
+def test_what_is_said_of_reward(blind: float, words: str) -> None:
+    """Random comes to −50, the sighted to 0; the blind to that."""
+    rng = np.random.default_rng(0)
+    levels = {"learned loss": 0.0, "random": -50.0, "blind": blind}
+    samples = {
+        name: Sample(level + rng.normal(size=(64, 1)), np.zeros((64, 1)), 0)
+        for name, level in levels.items()
+    }
+    assert f"uses reward: {words}" in reward_use(samples, "learned loss", "blind")
 
 
 @pytest.mark.parametrize("name", SAME_AS_OURS)

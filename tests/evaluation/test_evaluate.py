@@ -19,7 +19,8 @@ from epg import tasks
 from epg.config import Setup
 from epg.errors import UserError
 from epg.evaluation.evaluate import Evaluation
-from epg.evaluation.scores import TaskScores, areas_of, csv_of, scores_of
+from epg.evaluation.scores import TaskScores, csv_of, scores_of
+from epg.lifetime import areas_of
 from epg.methods import saved
 from epg.seeds import LifetimeSeed, Purpose
 from epg.tasks.base import draw_mdp
@@ -305,7 +306,7 @@ def test_what_lives_without_a_file_lives_the_same_beside_one(loss: Path, tmp_pat
         ("", "methods: found none, expected a saved file or a method at least"),
         ("epg", "method epg: is learned across lifetimes: train it with epg train, then name its"),
         ("ppo,epg", "method epg: is learned across lifetimes: train it with epg train"),
-        ("untrained", "method untrained: is what a saved file began with; none is named"),
+        ("untrained", "method untrained: is another side of a saved file; none is named"),
         ("pp", "method: unknown name 'pp'; did you mean ppo"),
         ("reinforced", "method: unknown name 'reinforced'; did you mean reinforce? allowed: epg, "),
         ("sb3-td", "method: unknown name 'sb3-td'; did you mean sb3-td3 or sb3-"),

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from epg.evaluation import plot
 from epg.evaluation.plot import Curve, colors_of, plot_curves, plot_fitness, plot_panels
-from epg.evaluation.scores import carry_forward
+from epg.lifetime import carry_forward
 from epg.registry import find
 
 NAN = np.nan
