@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from epg.errors import ForeseenError, Interruption, UserError, printable
 from epg.process import shipped
 from epg.process.ending import end
 from epg.process.launcher import launched_rank, launched_size
+from epg.process.machine import memory_limit
 from epg.process.signals import default_handlers, install_end_handlers, install_save_handler
 
 LONGEST_NAME, LONGEST_PATH = 255, 4000
@@ -590,6 +592,10 @@ def run_command() -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that has no φ shows a ? instead
             stream.reconfigure(errors="replace")
+    encoding = sys.getfilesystemencoding()
+    if encoding != "utf-8" and not "".join(sys.argv).isascii():  # libraries know no other
+        _complain(f"names that are not ASCII need UTF-8, found {encoding}: set LC_ALL=C.UTF-8")
+        return 2
     install_end_handlers()
     if sys.argv[1:2] and sys.argv[1] in ("train", "evaluate", "report", "tune"):
         install_save_handler()
@@ -607,15 +613,27 @@ def run_command() -> int:
         code = interruption.code
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    except MemoryError:
+        code = _give_up_for_memory()
     except OSError as error:
-        if error.filename:  # a file, of which the traceback may tell more
+        if error.errno == errno.ENOMEM:
+            code = _give_up_for_memory()
+        elif error.filename or not error.errno:  # a file or library: the traceback may tell more
             raise
-        code = _give_up_output(error)
+        else:
+            code = _give_up_output(error)
     try:
         sys.stdout.flush()
     except OSError as error:
         code = _give_up_output(error)
     return code or 0
+
+
+def _give_up_for_memory() -> int:
+    """Say who sets the limit. The exit code."""
+    limit, who = memory_limit()
+    _complain(f"out of memory, of which {who} gives {limit / 2**30:.3g} GB")
+    return 1
 
 
 def _give_up_output(error: OSError) -> int:

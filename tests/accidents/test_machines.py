@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from accidents.site import Site, check_same
+from accidents.site import HERE, Site, check_same
 
 Said = Any
 """What a process said: code, out, err."""
@@ -248,10 +248,8 @@ ODD: dict[str, tuple[list[str], dict[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "case",
-    [n if n == "without assertions" else pytest.param(n, marks=pytest.mark.soak) for n in ODD],
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("case", ODD)
 def test_an_odd_interpreter(
     site: Site, tiny: Path, finished: Path, tensors: Tensors, case: str
 ) -> None:
@@ -265,11 +263,21 @@ def test_an_odd_interpreter(
         ("report", "run", "--lifetimes", "2"),
         ("status", "run"),
     )
-    for arguments in commands[:1] if case == "without assertions" else commands:
+    for arguments in commands:
         process = site.command(*python, *arguments, environment=environment)
         assert process.end() == 0 and "Traceback" not in process.said, process.said
     for name in ("best.safetensors", "loss.safetensors"):
         assert tensors(site.run / name) == tensors(finished / name)
+
+
+def test_names_that_are_not_ascii_need_utf_8(site: Site) -> None:
+    process = site.command(
+        "python", "-m", "epg", "status", "rün", environment=ODD["strictly ASCII"][1]
+    )
+    assert process.end() == 2
+    assert process.said == (
+        "epg: names that are not ASCII need UTF-8, found ascii: set LC_ALL=C.UTF-8\n"
+    )
 
 
 # Memory and ranks
@@ -282,24 +290,39 @@ pages = int(Path("/proc/self/statm").read_text().split()[0])
 limit = pages * resource.getpagesize() + {more}
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 """
-LARGE = (
-    "agent.hidden=[1500,1500]", "method.pairs=2", "farm.chunk=2", "steps=1", "lifetime.updates=1",
-    "lifetime.steps_per_update=4", "learner.buffer=32", "learner.minibatch=4",
-)  # fmt: skip
 
 
 def test_too_little_memory_is_one_line_and_with_more_it_goes_on(
     epg: Run, tiny: Path, tmp_path: Path, tensors: Tensors
 ) -> None:
-    start = ("train", tiny, *LARGE, "--run", "run")
-    said = epg(*start, folder=tmp_path, before=LITTLE.format(more=60_000_000))
-    assert said.code in (1, 2) and said.err.count("\n") == 1, said
-    assert "memory" in said.err or "Unable to allocate" in said.out, said
-    again = epg(*start, folder=tmp_path)
-    assert (again.code, again.err) == (0, ""), again
-    assert epg(*start[:-1], "twin", folder=tmp_path).code == 0
+    """For a pair that takes a gigabyte."""
+    path = f"import sys; sys.path.insert(0, {HERE!r})\n"
+    eats = {"TROUBLE": '{"1": "eat"}'}
+    start = ("train", tiny, "task=trouble:Trouble", "--run", "run")
+    little = path + LITTLE.format(more=200_000_000)
+    said = epg(*start, folder=tmp_path, before=little, environment=eats)
+    assert said.code == 1 and said.err.count("\n") == 1, said
+    assert "MemoryError" in said.out and "2 of 4 members of step 1 are invalid" in said.err, said
+    for run in ("run", "twin"):
+        again = epg(*start[:-1], run, folder=tmp_path, before=path, environment=eats)
+        assert (again.code, again.err) == (0, ""), again
     for name in ("best.safetensors", "loss.safetensors"):
         assert tensors(tmp_path / "run" / name) == tensors(tmp_path / "twin" / name)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("gigabytes", [0.7, 0.8, 0.9, 1.0])
+def test_memory_that_imports_or_the_start_use_up_costs_nothing(
+    site: Site, tiny: Path, finished: Path, tensors: Tensors, gigabytes: float
+) -> None:
+    (site.folder / "config.yaml").write_text(tiny.read_text())
+    limit = f'ulimit -v {gigabytes * 1e6:.0f}; exec "$0" "$@"'
+    process = site.start(launcher=("bash", "-c", limit))
+    if process.end() != 0:
+        again = site.start()
+        assert again.end() == 0, again.said
+    for name in ("best.safetensors", "loss.safetensors"):
+        assert tensors(site.run / name) == tensors(finished / name)
 
 
 @pytest.mark.soak

@@ -38,6 +38,7 @@ KINDS: dict[str, Callable[[], object]] = {
     "sleep deaf": lambda: (signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM}),
                            time.sleep(3600)),
     "be killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "eat": lambda: bytearray(2**30),
     "nan": lambda: None,
 }  # fmt: skip
 
