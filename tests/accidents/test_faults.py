@@ -48,15 +48,13 @@ for line in tracer.stderr:
 @pytest.fixture(scope="session", autouse=True)
 def strace() -> None:
     """There is one, and it may trace."""
-    missing = shutil.which("strace") is None
-    why = "strace is missing"
-    if not missing:
-        said = subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True, text=True)
-        missing, why = said.returncode != 0, f"strace may not trace here: {said.stderr.strip()}"
-    if missing and os.environ.get("EPG_TESTS_NEED_STRACE"):
-        pytest.fail(why)
-    if missing:
-        pytest.skip(why)
+    if shutil.which("strace") is None:
+        if os.environ.get("EPG_TESTS_NEED_STRACE"):
+            pytest.fail("strace is missing")
+        pytest.skip("strace is missing")
+    said = subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True, text=True)
+    if said.returncode:
+        pytest.skip(f"strace may not trace here: {said.stderr.strip()}")
 
 
 def trace(folder: Path) -> list[str]:
