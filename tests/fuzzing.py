@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from epg import cli
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
-HANGS = 60.0
+HANGS = 300.0
 """Seconds after which a command hangs."""
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _allowed: list[Path] = []

@@ -339,6 +339,7 @@ def with_policy(epg: Run, tiny: Path, tmp_path_factory: pytest.TempPathFactory) 
         (["run/loss.safetensors", "--out", "x\udcff"], ["out: found x?, which is not UTF-8"]),
         ([LONG], ["losses: found xxx", "300 bytes; allowed: 255"]),
         (["run/loss.safetensors", "--alpha", "nan"], ["--alpha"]),
+        (["run/loss.safetensors", "--learning-rate", "1e31"], ["learner.learning_rate: ", "1e+31"]),
         (["run/loss.safetensors", "--out", "tiny.yaml"], ["tiny.yaml: a file"]),
     ],
 )

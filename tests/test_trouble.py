@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from epg.cluster.slurm import numbers
 from epg.errors import UserError, printable
+from epg.runs.files import seal
+from epg.seeds import Purpose
 from epg.settings import parse_yaml
 
 Run = Callable[..., object]
@@ -95,6 +98,50 @@ def test_a_done_that_says_nothing_is_none(
         assert said.code != 0 and "Traceback" not in said.err and "DONE" in said.err
     else:
         assert said.code == 0 and "done: " in said.out
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.csv", "journal.jsonl", "lock"])
+def test_a_pipe_in_place_of_a_file_is_waited_for_by_nobody(
+    epg: Run, tiny: Path, finished: Path, tmp_path: Path, name: str
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    (run / "job.json").write_text('{"job": "12", "seeds": null}')
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    assert epg("status", run, folder=tmp_path).code == 0
+    said = epg("train", tiny, "--run", run, "steps=4", folder=tmp_path)
+    assert said.code == 2 and len(said.err.splitlines()) == 1 and "run" in said.err, said
+
+
+def test_a_link_in_a_run_leads_no_log_elsewhere(
+    epg: Run, tiny: Path, finished: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    (run / "log" / "rank-0.log").unlink()
+    (run / "log" / "rank-0.log").symlink_to(tmp_path / "elsewhere")
+    said = epg("train", tiny, "--run", run, "steps=4", folder=tmp_path)
+    assert said.code == 0 and "rank-0.log: not a file" in said.out
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("change", [{}, {"count": 10**18}, {"first": -1}, {"step": "3"}])
+def test_a_journal_of_wrong_content_with_right_checksums(
+    epg: Run, tiny: Path, finished: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    """Arrays that the method does not know; lines that are none."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    entry = {
+        "purpose": int(Purpose.TRAINING), "step": 3, "first": 0, "count": 4, "steps": 1,
+        "exploded": 0, "seconds": 1.0, "arrays": {"x": [0.0] * 4}, "types": {"x": "float64"},
+    }  # fmt: skip
+    with (run / "journal.jsonl").open("ab") as journal:
+        journal.write(seal(entry | change))
+    said = epg("train", tiny, "--run", run, "steps=4", folder=tmp_path)
+    if change:
+        assert (said.code, said.err) == (0, ""), said
+    else:
+        assert said.code == 2 and len(said.err.splitlines()) == 1, said
+        assert "journal.jsonl: its results of step 4" in said.err and "KeyError" in said.err
 
 
 def test_a_full_output_and_one_without_letters_end_in_words(command: Run, tmp_path: Path) -> None:
