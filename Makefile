@@ -35,7 +35,7 @@ train: install
 test: $(BIN)/.installed-dev
 	$(BIN)/python -m pytest --quiet -n 3 --dist loadgroup
 
-# Accidents at random moments: half an hour.
+# Accidents at random moments, and each at every place: more than an hour.
 soak: $(BIN)/.installed-dev
 	$(BIN)/python -m pytest --quiet -n 2 --dist loadgroup -m soak
 
