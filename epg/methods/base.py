@@ -182,6 +182,11 @@ class Method(ABC):
         """Whole lifetimes in a unit."""
         return unit.count
 
+    @property
+    def mean_updates(self) -> float:
+        """Updates of a lifetime of training, on average: what its cost is estimated by."""
+        return float(self.config.lifetime.updates)
+
     def units_of(self, total: int, step: int, least: int = 1) -> Workload:
         """So many members of a step of training, `farm.chunk` of them a unit.
 

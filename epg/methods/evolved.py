@@ -162,6 +162,10 @@ class Evolved(Method):
         rng = LifetimeSeed(self.config.seed, Purpose.TRAINING, step, 0).rng(Stream.LENGTH)
         return np.sort(lengths.draw(rng, pairs))
 
+    @property
+    def mean_updates(self) -> float:
+        return float(self.lengths(0).mean())
+
     def run(self, shared: Shared, unit: Unit) -> Result:
         """The fitness of the candidates of some pairs, [pairs, S], with the KL and entropy of
         their agents, [pairs]."""

@@ -72,19 +72,21 @@ def estimate(farm: Farm, workers: int, method: Method, shared: Shared, done: int
     try_unit(1)  # the first is slow
     one, more = try_unit(1), try_unit(1 + PROBE_UPDATES)
     per_update = max(0.0, more.seconds - one.seconds) / PROBE_UPDATES
-    unit_seconds = one.seconds + per_update * (lifetime.updates - 1)
+    unit_seconds = one.seconds + per_update * (method.mean_updates - 1)
+    validation_seconds = one.seconds + per_update * (lifetime.updates - 1)
     # rounds in which every worker has a unit
     left = config.steps - done
     validations = math.ceil(left / validation.every) + 1
     in_unit = method.lifetimes(units[0])
     validation_units = math.ceil(validation.lifetimes / in_unit)
-    rounds = left * math.ceil(len(units) / workers)
-    rounds += validations * math.ceil(validation_units / workers)
-    lifetimes = left * sum(map(method.lifetimes, units)) + validations * validation.lifetimes
+    seconds = left * math.ceil(len(units) / workers) * unit_seconds
+    seconds += validations * math.ceil(validation_units / workers) * validation_seconds
+    updates = left * sum(map(method.lifetimes, units)) * method.mean_updates
+    updates += validations * validation.lifetimes * lifetime.updates
     return Estimate(
         generations=left,
-        steps=lifetimes * lifetime.steps,
-        seconds=rounds * unit_seconds,
+        steps=round(updates * lifetime.steps_per_update),
+        seconds=seconds,
         workers=workers,
         worker_megabytes=more.megabytes,
         unit_seconds=unit_seconds,

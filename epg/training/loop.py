@@ -381,7 +381,8 @@ def _print_failure(failure: Failure, collected: Collected) -> None:
 def cost_of_step(method: Method) -> int:
     """Environment steps of a step of training, final episodes not counted."""
     units = method.workload(0).units()
-    return sum(method.lifetimes(unit) for unit in units) * method.config.lifetime.steps
+    updates = sum(method.lifetimes(unit) for unit in units) * method.mean_updates
+    return round(updates * method.config.lifetime.steps_per_update)
 
 
 def mean_fitness(collected: Collected) -> float:

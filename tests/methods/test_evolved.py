@@ -59,6 +59,7 @@ def test_lengths_are_drawn_anew_in_each_generation_and_lived(lengths: str) -> No
     else:
         shares = [(everything == n).mean() * n for n in (2, 8)]
         assert shares[0] == pytest.approx(shares[1], rel=0.35)
+    assert method.mean_updates == drawn[0].mean()  # what a run's cost is estimated by
     # a unit lives as long as its pairs' lengths say
     result = method.run(shared_of(method), Unit(Purpose.TRAINING, 0, 3, 4))
     lived = 2 * 16 * drawn[0][3:7].sum()
