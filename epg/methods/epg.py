@@ -141,6 +141,8 @@ class Epg(Evolved):
         return self._agents(phi, seeds, self.config.lifetime, self.final_alpha)
 
     def blind(self, params: Params, seeds: LifetimeSeeds) -> Agents:
+        if self.settings.match_release:
+            raise UserError("method blind: is not known of agents with match_release")
         phi = self.spec.flatten(params).to(seeds.device).expand(len(seeds), -1)
         return self._agents(phi, seeds, self.config.lifetime, self.final_alpha, blind=True)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from epg.agents.sampling import NOISE_AHEAD
 from epg.agents.spec import AgentSpec, Shapes
 from epg.config import Setup
 from epg.errors import UserError
@@ -16,7 +17,6 @@ from epg.tasks.base import Task
 
 FLOAT, DOUBLE = 4, 8
 """Bytes of a number."""
-NOISE_AHEAD = 64
 
 
 def footprint(

@@ -154,6 +154,13 @@ def test_the_blind_do_not_know_reward(loss: str) -> None:
     assert not np.array_equal(seeing, blind)
 
 
+def test_those_of_the_release_are_not_called_blind() -> None:
+    """Their agents are of a class of their own, which sees reward."""
+    method = method_of(config_of("match_release: true", loss="temporal_conv"))
+    with pytest.raises(UserError, match="match_release"):
+        method.blind(method.init(), LifetimeSeeds.of(7, Purpose.EVALUATION, 0, 2))
+
+
 @pytest.mark.parametrize(
     ("schedule", "update", "factor"),
     [
