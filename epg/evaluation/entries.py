@@ -10,8 +10,9 @@ from epg.errors import UserError
 from epg.evaluation.entry import Entry, entry_of
 from epg.evaluation.protocol import OF_FILES, UNTRAINED, Protocol, SavedFiles, remark
 from epg.evaluation.tuned import TUNED
-from epg.methods.base import Method, Params, make_algorithm, settings_of
+from epg.methods.base import Params, make_algorithm, settings_of
 from epg.methods.saved import Saved
+from epg.seeds import LifetimeSeeds, Purpose
 from epg.tasks.base import Task
 
 
@@ -68,10 +69,8 @@ def _of_saved(
     config = changed(saved, protocol)
     fitted = saved.fit(task)
     method = saved.method(task, config)
-    if blind and type(method).blind is Method.blind:
-        raise UserError(
-            f"method blind: what agents of {config.method.name} are without reward is not known"
-        )
+    if blind:  # said before anything is lived
+        method.blind(params, LifetimeSeeds.of(protocol.seed, Purpose.EVALUATION, 0, 1))
     about = [f"{key} {value:g}" for key, value in method.about().items()]
     about.append(settings_of(config.setup))
     about += _differences(saved.config.setup, config.setup)

@@ -107,8 +107,11 @@ class Method(ABC):
 
     def blind(self, params: Params, seeds: LifetimeSeeds) -> Agents:
         """The same agents, to which reward, ends of episodes and all that derives from them are 0:
-        what they come to, they do not owe to reward."""
-        raise NotImplementedError(f"{type(self).__name__} does not say")
+        what they come to, they do not owe to reward. Raises `UserError` where that is not known."""
+        raise UserError(
+            f"method blind: what agents of {self.config.method.name} are without reward is not "
+            "known"
+        )
 
     @property
     def sized(self) -> bool:

@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from epg.tasks.base import Batch, Mdp, Step, Task
+from epg.tasks.base import Batch, Mdp, Task
+from epg.tasks.wrapped import Wrapped, WrappedBatch
 
 
-class Masked(Task):
+class Masked(Wrapped):
     """A task behind a mask that is drawn with each MDP.
 
     Observations come in a drawn order with drawn signs, continuous actions too; discrete actions
@@ -26,12 +27,8 @@ class Masked(Task):
     """
 
     def __init__(self, task: Task) -> None:
-        super().__init__()
-        self.task = task
-        self.name, self.varied = task.name, task.varied
-        self.summary = f"{task.summary}; order and signs of observations and actions drawn, untold"
-        self.observation_size, self.action_size = task.observation_size, task.action_size
-        self.discrete, self.horizon = task.discrete, task.horizon
+        super().__init__(task)
+        self.summary += "; order and signs of observations and actions drawn, untold"
 
     def draw(self, rng: np.random.Generator) -> Mdp:
         """An MDP of the task, the same that it draws unmasked, and the mask."""
@@ -58,11 +55,11 @@ class Masked(Task):
         return self.task.score([mdp["mdp"] for mdp in mdps], returns)
 
 
-class MaskedBatch(Batch):
+class MaskedBatch(WrappedBatch):
     """P environments, each behind its own mask."""
 
     def __init__(self, batch: Batch, mdps: Sequence[Mdp], discrete: bool, device: str) -> None:
-        self._batch = batch
+        super().__init__(batch)
         self._discrete = discrete
 
         def column(name: str) -> Tensor:
@@ -73,23 +70,10 @@ class MaskedBatch(Batch):
         self._action_order = column("action_order")  # [P, A], as the signs
         self._action_signs = column("action_signs").to(torch.float32)
 
-    @property
-    def failures(self) -> NDArray[np.int64]:
-        return self._batch.failures
-
-    def reset(self) -> Tensor:
-        return self._mask(self._batch.reset())
-
-    def step(self, actions: Tensor) -> Step:
-        if self._discrete:
-            own = self._action_order.gather(1, actions.unsqueeze(1)).squeeze(1)
-        else:
-            own = (actions * self._action_signs).gather(1, self._action_order)
-        step = self._batch.step(own)
-        return step._replace(
-            observation=self._mask(step.observation),
-            next_observation=self._mask(step.next_observation),
-        )
-
-    def _mask(self, observation: Tensor) -> Tensor:
+    def see(self, observation: Tensor) -> Tensor:
         return observation.gather(1, self._observation_order) * self._observation_signs
+
+    def do(self, actions: Tensor) -> Tensor:
+        if self._discrete:
+            return self._action_order.gather(1, actions.unsqueeze(1)).squeeze(1)
+        return (actions * self._action_signs).gather(1, self._action_order)

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from epg.errors import UserError
 from epg.tasks.base import Batch, Mdp, Step, Task
+from epg.tasks.wrapped import Wrapped, WrappedBatch
 
 Scale = tuple[float, float]
 """Final returns of a random policy and of tuned PPO: what count as fitness 0 and 1."""
 
 
-class Padded(Task):
+class Padded(Wrapped):
     """A task for agents that are made for larger ones.
 
     Observations are zero beyond the task's own; of actions the first are the task's own, the
@@ -34,14 +35,8 @@ class Padded(Task):
                 f"{task.name} has {task.observation_size} observations and {task.action_size} "
                 f"actions, more than {observation_size} and {action_size}"
             )
-        super().__init__()
-        self.task = task
-        self.name, self.summary, self.varied = task.name, task.summary, task.varied
+        super().__init__(task)
         self.observation_size, self.action_size = observation_size, action_size
-        self.discrete, self.horizon = task.discrete, task.horizon
-
-    def draw(self, rng: np.random.Generator) -> Mdp:
-        return self.task.draw(rng)
 
     def batch(
         self,
@@ -53,31 +48,19 @@ class Padded(Task):
         return PaddedBatch(self, self.task.batch(mdps, rngs, device, restart))
 
 
-class PaddedBatch(Batch):
+class PaddedBatch(WrappedBatch):
     """P environments behind observations and actions of other sizes."""
 
     def __init__(self, padded: Padded, batch: Batch) -> None:
-        self._batch = batch
+        super().__init__(batch)
         self._zeros = padded.observation_size - padded.task.observation_size
         self._actions, self._discrete = padded.task.action_size, padded.discrete
 
-    @property
-    def failures(self) -> NDArray[np.int64]:
-        return self._batch.failures
-
-    def reset(self) -> Tensor:
-        return self._pad(self._batch.reset())
-
-    def step(self, actions: Tensor) -> Step:
-        own = actions % self._actions if self._discrete else actions[:, : self._actions]
-        step = self._batch.step(own)
-        return step._replace(
-            observation=self._pad(step.observation),
-            next_observation=self._pad(step.next_observation),
-        )
-
-    def _pad(self, observation: Tensor) -> Tensor:
+    def see(self, observation: Tensor) -> Tensor:
         return torch.nn.functional.pad(observation, (0, self._zeros))
+
+    def do(self, actions: Tensor) -> Tensor:
+        return actions % self._actions if self._discrete else actions[:, : self._actions]
 
 
 class TaskMixture(Task):

@@ -14,14 +14,15 @@ from greenlet import greenlet
 from epg import tasks
 from epg.agents.actor_critic import ActorCritic, init_parameters
 from epg.agents.spec import AgentSpec
-from epg.config import Setup
+from epg.config import Config, Setup
 from epg.errors import UserError
 from epg.evaluation.evaluate import evaluate
 from epg.evaluation.scores import Sample
 from epg.evaluation.verdict import reward_use
 from epg.lifetime import LifetimeResult, live
 from epg.methods import saved, sb3
-from epg.methods.base import make_algorithm
+from epg.methods.base import make_algorithm, make_method
+from epg.methods.saved import Saved
 from epg.methods.sb3_agents import UNBOUNDED, Sb3Agents, _Environment
 from epg.seeds import LifetimeSeed, LifetimeSeeds, Purpose, Stream
 from epg.tasks.base import Step, Task, draw_mdp, draw_mdps, first_step
@@ -101,6 +102,13 @@ def test_the_blind_are_those_of_the_file_without_reward(loss: Path, tmp_path: Pa
     assert np.array_equal(returns["blind"], lived.final_return)
     assert not np.array_equal(returns["blind"], returns["learned loss"])
     assert "learned loss: uses reward: " in result.table()
+    released = tmp_path / "released.safetensors"
+    settings = found.config.model_dump() | {"method": {"name": "epg", "match_release": True}}
+    method = make_method(Config.model_validate(settings), task)
+    Saved(method.config, method.init(), found.sizes, 0, found.tasks, "point-goal").save(released)
+    with pytest.raises(UserError, match="blind: is not known of agents with match_release"):
+        evaluate(released, "point-goal", methods=("blind",), out=tmp_path / "never")
+    assert not (tmp_path / "never").exists()
 
 
 @pytest.mark.parametrize(("blind", "words"), [(-50.0, "yes"), (-20.0, "in part"), (0.0, "not")])
