@@ -234,14 +234,16 @@ def evaluate(
         typer.Option(min=0, max=1, help="Weight of PPO; as at the end of training if left out."),
     ] = None,
     methods: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--methods",
             "--baselines",
             help="Names as `epg methods` lists them; untrained: what a file's training began with; "
-            "blind: its agents without reward.",
+            "blind: its agents without reward; fixed-policy: one that never learns, by epg tune; "
+            "pretrained: PPO from there. If left out: ppo, random, blind and what of the last two "
+            "is known.",
         ),
-    ] = "ppo,random",
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of held-out MDPs and all else.")] = 0,
     out: Annotated[
         Path, typer.Option(help="Folder for tables, pictures and raw returns, new or interrupted.")
@@ -278,7 +280,7 @@ def evaluate(
             activation=activation,
             learning_rate=learning_rate,
             alpha=alpha,
-            methods=_names(methods),
+            methods=None if methods is None else _names(methods),
             trust=trust,
             seed=seed,
             out=out,
@@ -299,13 +301,13 @@ def report(
         ),
     ] = 32,
     methods: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--methods",
             "--baselines",
             help="Names as for epg evaluate, if its best loss was not evaluated yet.",
         ),
-    ] = "ppo,random",
+    ] = None,
     trust: Trust = False,
 ) -> None:
     """A page about a run, or seeds of one: verdict, curves, table, health; evaluates if needed.
@@ -314,7 +316,8 @@ def report(
     """
     from epg.evaluation.report import report as write_report
 
-    print(f"written: {write_report(run, lifetimes, _names(methods), trust)}")
+    chosen = None if methods is None else _names(methods)
+    print(f"written: {write_report(run, lifetimes, chosen, trust)}")
 
 
 @app.command()
@@ -351,14 +354,30 @@ def tune(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[key.sub=value]...", help="Settings to change.")
     ] = None,
-    lifetimes: Annotated[int, typer.Option(min=2, help="Lifetimes for each setting.")] = 64,
+    lifetimes: Annotated[int, typer.Option(min=2, help="Lifetimes for each setting.")] = 32,
     out: Annotated[
         Path | None,
         typer.Option(help="File that the winners join; one in the user's cache if left out."),
     ] = None,
     methods: Annotated[
         str | None,
-        typer.Option(help="Names, such as ppo,dpo; all with settings to tune if left out."),
+        typer.Option(
+            help="Names, such as ppo,dpo, or fixed-policy; all with settings if left out."
+        ),
+    ] = None,
+    again: Annotated[
+        bool,
+        typer.Option(
+            help="Only the five best of the nearest budget that was tuned, for this budget."
+        ),
+    ] = False,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Environment steps for fixed-policy; if left out, as many as the "
+            "configuration's own training takes.",
+        ),
     ] = None,
     ranks: Annotated[
         int | None, typer.Option(min=2, help="Start mpirun with so many ranks, one the master.")
@@ -366,7 +385,9 @@ def tune(
 ) -> None:
     """Search the settings of hand-made methods on training MDPs, and keep the winners.
 
-    The same command again goes on where it stopped.
+    A coarse grid, then what is next to its best three, then the five best on fresh lives; for
+    fixed-policy, a policy that never learns is evolved. The same command again goes on where it
+    stopped.
 
     Example: epg tune quickstart
     """
@@ -376,10 +397,17 @@ def tune(
 
     with failing_together():
         from epg.config import load
+        from epg.evaluation.policies import FIXED
         from epg.evaluation.tune import tune as run_tuning
+        from epg.training.policies import evolve_policies
 
         chosen = None if methods is None else _names(methods)
-        run_tuning(load(config, overrides or []), lifetimes, out, chosen)
+        loaded = load(config, overrides or [])
+        searched = None if chosen is None else [name for name in chosen if name != FIXED]
+        if searched is None or searched:
+            run_tuning(loaded, lifetimes, out, searched, again)
+        if chosen is not None and FIXED in chosen:
+            evolve_policies(loaded, steps)
 
 
 @app.command()

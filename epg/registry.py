@@ -25,7 +25,7 @@ METHODS = {
     "sb3-ppo": "epg.methods.sb3:Sb3Ppo",
     "sb3-td3": "epg.methods.sb3:Sb3Td3",
     "sb3-sac": "epg.methods.sb3:Sb3Sac",
-    "fixed_policy": "epg.methods.fixed_policy:FixedPolicy",
+    "fixed-policy": "epg.methods.fixed_policy:FixedPolicy",
 }
 LOSSES = {
     "temporal_conv": "epg.losses.temporal_conv:TemporalConv",

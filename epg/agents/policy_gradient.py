@@ -56,6 +56,9 @@ class LearnerSettings(Settings):
     passes: Count = Field(1, description="passes over the newest M steps in an update")
     discount: Fraction = Field(0.99, description="γ of hand-made losses")
     gae_lambda: Fraction = Field(0.95, description="λ of their advantages")
+    clip: PositiveFloat = Field(
+        0.2, le=1e30, description="of PPO: a ratio of probabilities counts within 1 ± clip"
+    )
 
 
 class PolicyGradientAgents(Agents):
@@ -69,9 +72,10 @@ class PolicyGradientAgents(Agents):
         loss: Loss | None,
         updates: int,
         adam: type[FusedAdam] = FusedAdam,
+        familiar: tuple[int, int] | None = None,
     ) -> None:
         """loss: batched over P; None for agents whose statistics alone learn. updates: of their
-        whole lives."""
+        whole lives; familiar: of those that the loss was made for, from and to, any if None."""
         self.networks = networks
         self.loss = loss
         self._seeds = seeds
@@ -79,7 +83,7 @@ class PolicyGradientAgents(Agents):
         self._adam = adam(networks, settings.learning_rate)
         self._buffer = networks.buffer(settings.buffer)
         self._noise = NoiseAhead(networks, seeds)
-        self._age = Age(0, updates)
+        self._age = Age(0, updates, familiar)
 
     def policy(self, episodes: int | None = None) -> Policy:
         if episodes is None:
@@ -92,7 +96,7 @@ class PolicyGradientAgents(Agents):
         self._adam.learning_rate = self._settings.learning_rate * self._settings.schedule.factor(
             self._age
         )
-        self._age = Age(self._age.update + 1, self._age.updates)
+        self._age = self._age.next()
         if self.loss is not None:
             minibatches = draw_minibatches(self._seeds, self._settings, new.rewards.shape[1])
             descend(self.networks, self._adam, self.loss, experience, minibatches)

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from epg import tasks
+from epg.agents.base import Agents
 from epg.config import Config, Setup
 from epg.errors import UserError
 from epg.evaluation.entry import Entry, entry_of
-from epg.evaluation.protocol import OF_FILES, UNTRAINED, Protocol, SavedFiles, remark
-from epg.evaluation.tuned import TUNED
+from epg.evaluation.policies import FIXED, OF_POLICIES, PRETRAINED, load_policy, policy_file
+from epg.evaluation.protocol import (
+    OF_FILES,
+    UNTRAINED,
+    Protocol,
+    SavedFiles,
+    remark,
+    tuned_source,
+)
+from epg.evaluation.tuned import TUNED, with_setting
 from epg.methods.base import Params, make_algorithm, settings_of
+from epg.methods.fixed_policy import FixedPolicy
 from epg.methods.saved import Saved
 from epg.seeds import LifetimeSeeds, Purpose
 from epg.tasks.base import Task
@@ -38,14 +48,18 @@ def entries_of(protocol: Protocol, files: SavedFiles) -> Iterator[Entry]:
                     else:
                         yield _of_saved(called, saved, saved.params, task, protocol, blind=True)
                 continue
-            algorithm, mine, how = make_algorithm(method), setup, ""
-            if algorithm.tuned_as is not None:
+            mine, how = setup, ""
+            if tuned_source(method) is not None:
                 settings = protocol.tuned.get(task.name, {}).get(method)
                 if settings is None:
                     raise UserError(f"{task.name}: the protocol lacks the settings of {method}")
-                mine = setup.change(**settings.model_dump(include=set(TUNED)))
+                chosen = settings.model_dump(include=set(TUNED), exclude_none=True)
+                mine = with_setting(setup, chosen)
                 how = remark(settings)
-            yield entry_of(method, algorithm, task, mine, how)
+            if method in OF_POLICIES:
+                yield _of_policy(method, task, mine, how, protocol)
+            else:
+                yield entry_of(method, make_algorithm(method), task, mine, how)
 
 
 def changed(saved: Saved, protocol: Protocol) -> Config:
@@ -61,6 +75,29 @@ def changed(saved: Saved, protocol: Protocol) -> Config:
     data = config.model_dump()
     data["method"]["alpha"] = protocol.alpha
     return Config.model_validate(data)
+
+
+def _of_policy(method: str, task: Task, setup: Setup, how: str, protocol: Protocol) -> Entry:
+    """A policy that never learns, or PPO that begins with it."""
+    saved, digest = load_policy(task.name)
+    if digest != protocol.policies.get(task.name):
+        raise UserError(f"{task.name}: another policy was evolved since; name a new --out")
+    if why := saved.misfit(task):
+        raise UserError(f"{policy_file(task.name)}: does not fit {why}")
+    made = saved.method(task, saved.config.with_setup(setup))
+    assert isinstance(made, FixedPolicy)
+    layers = ",".join(map(str, saved.config.method.hidden)) or "none: it is linear"  # type: ignore[attr-defined]
+    about = f"layers {layers}; the best after {saved.step} generations"
+    if method == PRETRAINED:
+        about = f"{settings_of(setup)}{how}; begins with {FIXED}"
+    params = saved.params
+
+    def agents(seeds: LifetimeSeeds) -> Agents:
+        if method == PRETRAINED:
+            return made.pretrained(params, setup, seeds)
+        return made.agents(params, seeds)
+
+    return Entry(task, method, about, setup, agents)
 
 
 def _of_saved(

@@ -6,8 +6,9 @@ Shape letters: n lifetimes, U updates.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -41,6 +42,14 @@ class Entry:
     """fresh ones, for P seeds"""
     batch: int = BATCH
     """lifetimes in a unit, at most"""
+
+
+class Entries(Protocol):
+    """Entries by number, as in a list."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Entry: ...
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ def check_entries(entries: Sequence[Entry], lifetimes: int) -> None:
 class EntryRunner(Runner):
     """Runs lifetimes of entries."""
 
-    def __init__(self, work: Work, entries: Sequence[Entry], seed: int, purpose: Purpose) -> None:
+    def __init__(self, work: Work, entries: Entries, seed: int, purpose: Purpose) -> None:
         super().__init__(work)
         self.entries = entries
         self.seed = seed
@@ -95,16 +104,23 @@ class EntryRunner(Runner):
         return Result(unit, arrays, lived.steps, lived.exploded)
 
     def collect(
-        self, farm: Farm, lifetimes: int, journal: Journal, lock: Lock
+        self,
+        farm: Farm,
+        lifetimes: int,
+        journal: Journal,
+        lock: Lock,
+        numbers: Sequence[int] | None = None,
     ) -> list[EntryResult]:
-        """All lifetimes of all entries: those in the journal, and the rest from the farm.
+        """All lifetimes of entries: those in the journal, and the rest from the farm.
 
-        lock: held, on the journal's folder. Raises `RunError` if some raised an exception, with all
-        others in the journal, or if another start has taken the folder over.
+        lock: held, on the journal's folder; numbers: of the entries, all of them if None. Raises
+        `RunError` if some raised an exception, with all others in the journal, or if another start
+        has taken the folder over.
         """
         collector = Collector(farm, journal, lock)
-        workloads = self._workloads(farm.workers, lifetimes)
-        lived = Lived(len(self.entries), lifetimes, self.purpose == Purpose.TUNING)
+        numbers = range(len(self.entries)) if numbers is None else numbers
+        workloads = self._workloads(numbers, farm.workers, lifetimes)
+        lived = Lived(numbers, lifetimes, self.purpose == Purpose.TUNING)
         for outcome in journal.read(0):
             lived.add(outcome)
         with Progress(lived.total, lived.done, lived.text()) as progress:
@@ -124,32 +140,33 @@ class EntryRunner(Runner):
             )
         by_entry = {part.workload.entry: part for part in parts}
         results = []
-        for number, entry in enumerate(self.entries):
+        for number in numbers:
+            updates = self.entries[number].setup.lifetime.updates
             with by_entry[number].used():
-                results.append(_result(by_entry[number], lifetimes, entry.setup.lifetime.updates))
+                results.append(_result(by_entry[number], lifetimes, updates))
         return results
 
-    def _workloads(self, workers: int, lifetimes: int) -> list[Workload]:
+    def _workloads(self, numbers: Sequence[int], workers: int, lifetimes: int) -> list[Workload]:
         """A workload an entry, those that take the longest first.
 
         Large units are quicker by the lifetime; they are cut where workers would have nothing to
         do.
         """
-        parts = -(-2 * workers // len(self.entries))
+        batches = {number: self.entries[number].batch for number in numbers}
+        parts = -(-2 * workers // len(batches))
         share = -(-lifetimes // parts) if workers > 1 else lifetimes
-        order = sorted(range(len(self.entries)), key=lambda number: self.entries[number].batch)
         return [
-            Workload(self.purpose, 0, lifetimes, min(self.entries[number].batch, share), 2, number)
-            for number in order
+            Workload(self.purpose, 0, lifetimes, min(batches[number], share), 2, number)
+            for number in sorted(numbers, key=batches.__getitem__)
         ]
 
 
 class Lived:
-    """How many lifetimes of all entries are done."""
+    """How many lifetimes of entries, by their numbers, are done."""
 
-    def __init__(self, entries: int, lifetimes: int, tuning: bool) -> None:
-        self.total = entries * lifetimes
-        self._entries = entries
+    def __init__(self, entries: Collection[int], lifetimes: int, tuning: bool) -> None:
+        self.total = len(entries) * lifetimes
+        self._entries = frozenset(entries)
         self._lifetimes = lifetimes
         self._tuning = tuning
         self._members: defaultdict[int, set[int]] = defaultdict(set)
@@ -158,7 +175,7 @@ class Lived:
     def add(self, outcome: Outcome) -> None:
         """A unit has lived, now or before; one that failed has not."""
         unit = outcome.unit
-        known = unit.entry < self._entries and unit.members.stop <= self._lifetimes
+        known = unit.entry in self._entries and unit.members.stop <= self._lifetimes
         if known and isinstance(outcome, Result):
             self._members[unit.entry].update(unit.members)
 
@@ -169,7 +186,7 @@ class Lived:
     def text(self) -> str:
         """For people."""
         whole = sum(len(members) == self._lifetimes for members in self._members.values())
-        setting = f"setting {whole} of {self._entries}, " if self._tuning else ""
+        setting = f"setting {whole} of {len(self._entries)}, " if self._tuning else ""
         return f"{setting}{self.done:,} of {self.total:,} lifetimes"
 
 

@@ -16,7 +16,7 @@ from epg.evaluation import transfer
 from epg.evaluation.entries import entries_of
 from epg.evaluation.entry import Entry, EntryResult, EntryRunner, check_entries
 from epg.evaluation.plot import Curve, colors_of, plot_curves
-from epg.evaluation.protocol import BLIND, Protocol, SavedFiles, plan
+from epg.evaluation.protocol import Protocol, SavedFiles, plan
 from epg.evaluation.scores import (
     Families,
     Row,
@@ -29,7 +29,7 @@ from epg.evaluation.scores import (
     table_of,
 )
 from epg.evaluation.tables import wrap
-from epg.evaluation.verdict import reward_use
+from epg.evaluation.verdict import answers
 from epg.farm import Farm
 from epg.farm.run import run_on_ranks
 from epg.farm.worker import failing_together
@@ -94,13 +94,9 @@ class Evaluation:
         return "\n\n".join([*parts, "\n".join([*wrap(OVER), f"written to {self.out}"])])
 
     def _task_text(self, task: TaskScores) -> str:
-        """Its table, and whether each file's agents use reward, where it was asked."""
-        alone = len(self.files.names) == 1
-        uses = (
-            reward_use(task.samples(), name, BLIND if alone else f"{BLIND} {name}")
-            for name in self.files.names
-        )
-        return "\n".join([task.table(), *(line for use in uses for line in wrap(use) if use)])
+        """Its table, and what was asked of each file."""
+        said = answers(task.samples(), self.files.names)
+        return "\n".join([task.table(), *(line for answer in said for line in wrap(answer))])
 
     def _overall_lines(self) -> list[str]:
         if not self.overall:
@@ -129,8 +125,7 @@ class Evaluation:
                       sum(score.failures for score in scores))
                 for name, scores in together.items()
             ]  # fmt: skip
-            steps = task.scores[0].entry.setup.lifetime.steps_per_update
-            found[tasks.file_name(task.task)] = plot_curves(task.task, curves, steps)
+            found[tasks.file_name(task.task)] = plot_curves(task.task, curves, task.steps)
         return found
 
     def plain(self) -> dict[str, Any]:
@@ -148,7 +143,7 @@ def evaluate(
     losses: str | Path | Sequence[str | Path] = (),
     task: str | dict[str, Any] | list[str | dict[str, Any]] = "",
     *,
-    methods: Sequence[str] = ("ppo", "random"),
+    methods: Sequence[str] | None = None,
     lifetimes: int = 32,
     out: str | Path = "evaluation",
     trust: bool = False,
@@ -159,12 +154,12 @@ def evaluate(
     In one process, or, where mpirun or srun started several, as their master or worker; None on
     workers. Into `out`: evaluation.json, returns.csv and a picture a task.
     losses: saved files, one or none, made for these tasks or, with zeros for padding, for larger
-    ones; task: one or a list, each by itself; methods: as `epg methods` lists them, or untrained;
-    trust: as of `epg.load`; asked: updates, U, as in the first file's training if None; hidden,
-    activation: of the agents, learning_rate: of those that learn by a file, alpha: weight of PPO
-    beside it, all as in its training if None; seed: of the held-out MDPs and all else, 0. Every way
-    of learning has the same MDPs, chance and environment steps. Raises `UserError` for what a user
-    can mend.
+    ones; task: one or a list, each by itself; methods: as `epg methods` lists them, untrained,
+    blind, fixed-policy or pretrained, the usual ones if None; trust: as of `epg.load`; asked:
+    updates, U, as in the first file's training if None; hidden, activation: of the agents,
+    learning_rate: of those that learn by a file, alpha: weight of PPO beside it, all as in its
+    training if None; seed: of the held-out MDPs and all else, 0. Every way of learning has the same
+    MDPs, chance and environment steps. Raises `UserError` for what a user can mend.
     """
     paths = [losses] if isinstance(losses, str | Path) else list(losses)
     files = SavedFiles(paths, trust)
@@ -236,7 +231,7 @@ def _master(
                 write_durably(out / PROTOCOL, protocol.yaml().encode())
             open_log(out / "log", 0)
             results = runner.collect(farm, protocol.lifetimes, journal, lock)
-            lived = list(zip(runner.entries, results, strict=True))
+            lived = [(runner.entries[i], result) for i, result in enumerate(results)]
             result = Evaluation(protocol, _by_task(lived, files.families()), files, out)
             _write(result)
             return result

@@ -45,8 +45,10 @@ class Curve:
     failures: int = 0
 
 
-def plot_curves(title: str, curves: Sequence[Curve], steps_per_update: int) -> bytes:
+def plot_curves(title: str, curves: Sequence[Curve], steps: int) -> bytes:
     """Mean return of the latest episodes against environment steps, with 95 % bands, as a PNG.
+
+    steps: of a lifetime, whatever updates a method makes of it.
 
     An agent's latest stands until its next one ends; a curve has points where some ended. Bands are
     over lifetimes; of several evolution seeds, whose own means are thin lines, over these.
@@ -55,18 +57,19 @@ def plot_curves(title: str, curves: Sequence[Curve], steps_per_update: int) -> b
     axes = figure.add_subplot()
     sparse = False
     for curve in curves:
-        steps = steps_per_update * np.arange(1, curve.seeds[0].shape[1] + 1)
+        updates = curve.seeds[0].shape[1]
+        ends = steps * np.arange(1, updates + 1) / updates
         values = [_where_ended(returns) for returns in curve.seeds]
         few = np.isfinite(values[0]).any(0).mean() < 0.5
         sparse |= few
         style: dict[str, Any] = {"color": curve.color} | (BETWEEN if few else {})
         label = curve.label + (f" ({curve.failures} failed)" if curve.failures else "")
         if len(values) == 1:
-            band(axes, steps, values[0], label, **style)
+            band(axes, ends, values[0], label, **style)
         else:
             means = np.array([_mean(value) for value in values])
-            axes.plot(steps, means.T, linewidth=0.7, alpha=0.7, **style)
-            seeds_band(axes, steps, means, label, **style)
+            axes.plot(ends, means.T, linewidth=0.7, alpha=0.7, **style)
+            seeds_band(axes, ends, means, label, **style)
     axes.set(title=title, xlabel="environment steps of a lifetime", ylabel="return of an episode")
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)

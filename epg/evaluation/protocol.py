@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from epg import tasks
 from epg.agents.spec import Units
 from epg.config import Setup, Threads
 from epg.errors import UserError
+from epg.evaluation.policies import OF_POLICIES, PRETRAINED, load_policy, policy_file
 from epg.evaluation.tuned import TUNED, tuned
 from epg.methods.base import make_algorithm
 from epg.methods.saved import Saved, load
@@ -44,6 +45,12 @@ class Tuned(Settings):
     learning_rate: PositiveFloat
     minibatch: PositiveInt
     passes: PositiveInt
+    steps_per_update: PositiveInt | None = None
+    """M; as all others have it if None"""
+    discount: Fraction | None = None
+    gae_lambda: Fraction | None = None
+    clip: PositiveFloat | None = None
+    """these, too, as configured if None"""
     exact: bool
     """whether they were tuned for just this task, budget and agent"""
     source: str = ""
@@ -66,6 +73,8 @@ class Protocol(Settings):
     threads: Threads
     tuned: dict[str, dict[str, Tuned]]
     """by task and method"""
+    policies: dict[str, str] = Field({})
+    """by task the sha256 of the policy that never learns, where one takes part"""
 
     @property
     def device(self) -> str:
@@ -155,17 +164,17 @@ def plan(
     files: SavedFiles,
     specs: Sequence[str | dict[str, Any]],
     *,
-    methods: Sequence[str] = (),
+    methods: Sequence[str] | None = (),
     **asked: Any,
 ) -> Protocol:
     """The protocol of an evaluation of some files and methods on some tasks.
 
-    asked: fields of `Protocol`, of those in ASKED. Raises `UserError` for what cannot be
-    evaluated.
+    methods: the usual ones if None; asked: fields of `Protocol`, of those in ASKED. Raises
+    `UserError` for what cannot be evaluated.
     """
     if not specs:
         raise UserError("task: found none, expected at least one")
-    if not files.saved and not methods:
+    if not files.saved and methods is not None and not methods:
         raise UserError("methods: found none, expected a saved file or a method at least")
     if unknown := sorted(asked.keys() - set(ASKED)):
         raise UserError(f"{unknown[0]}: unknown; allowed: {', '.join(ASKED)}")
@@ -173,7 +182,7 @@ def plan(
         if asked.get(name) is not None:
             raise UserError(f"{name}: found {asked[name]}, but no saved file whose it could be")
     for name in OF_FILES:
-        if name in methods and not files.saved:
+        if name in (methods or ()) and not files.saved:
             raise UserError(f"method {name}: is another side of a saved file; none is named")
     for spec in specs:
         if isinstance(spec, list):
@@ -182,12 +191,14 @@ def plan(
             )
     made = [tasks.make(spec) for spec in specs]
     labels = [task.name for task in made]
+    if methods is None:
+        methods = usual_methods(files, labels)
     for what, names in (("task", labels), ("method", list(methods))):
         for name in names:
             if names.count(name) > 1:
                 raise UserError(f"{what} {name}: found twice")
     for name in methods:
-        if name in OF_FILES:
+        if name in OF_FILES or name in OF_POLICIES:
             continue
         algorithm = make_algorithm(name)
         for task in made:
@@ -203,6 +214,11 @@ def plan(
         "hidden": None, "activation": None, "learning_rate": None, "alpha": None, "seed": 0,
         "threads": files.threads,
         "tuned": {},
+        "policies": {
+            label: load_policy(label)[1]
+            for label in labels
+            if any(name in OF_POLICIES for name in methods)
+        },
         **asked,
     }  # fmt: skip
     if settings.get("updates") is None:
@@ -218,19 +234,42 @@ def plan(
     setup = files.setup.change(**protocol.changes())
     found = {
         label: {
-            name: tuned_for(algorithm.tuned_as, label, setup)
+            name: tuned_for(source, label, setup)
             for name in methods
-            if name not in OF_FILES and (algorithm := make_algorithm(name)).tuned_as is not None
+            if (source := tuned_source(name)) is not None
         }
         for label in labels
     }
     return protocol.model_copy(update={"tuned": found})
 
 
+def usual_methods(files: SavedFiles, labels: Sequence[str]) -> tuple[str, ...]:
+    """What is put beside saved files if nothing is said: what they must be better than, and what
+    tells why they are."""
+    sighted = [saved for saved in files.saved if not saved.blindable]
+    blind = (BLIND,) if files.saved and not sighted else ()
+    known = files.saved and all(policy_file(label).is_file() for label in labels)
+    return ("ppo", "random", *blind, *(OF_POLICIES if known else ()))
+
+
+def tuned_source(method: str) -> str | None:
+    """Whose tuned settings a method has; None of one whose settings are not searched."""
+    if method == PRETRAINED:
+        return "ppo"
+    if method in OF_FILES or method in OF_POLICIES:
+        return None
+    return make_algorithm(method).tuned_as
+
+
 def tuned_for(method: str, task: str, setup: Setup) -> Tuned:
     """The settings that a method runs with on a task; method: whose winners it takes."""
     found = tuned(method, task, setup)
-    values = {key: found.setup.get(key) for key in TUNED}
+    always = ("learning_rate", "minibatch", "passes")
+    values = {
+        key: value
+        for key in TUNED
+        if (value := found.setup.get(key)) != setup.get(key) or key in always
+    }
     return Tuned(**values, exact=found.exact, source=found.source)
 
 
@@ -279,7 +318,7 @@ def _names(paths: Sequence[str | Path]) -> list[str]:
     for path, name in zip(paths, names, strict=True):
         if names.count(name) > 1:
             raise UserError(f"{path}: found twice")
-        if name in (*METHODS, *OF_FILES):
+        if name in (*METHODS, *OF_FILES, *OF_POLICIES):
             raise UserError(f"{path}: called {name!r}, as a method is; rename it")
     return names
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,7 @@ from epg.evaluation.gradients import GradientReport, inspect
 from epg.evaluation.plot import plot_fitness, plot_panels
 from epg.evaluation.protocol import SavedFiles, plan
 from epg.evaluation.scores import REFERENCE, columns_of, remarks
-from epg.evaluation.verdict import verdict
+from epg.evaluation.verdict import answers, verdict
 from epg.methods.base import Method
 from epg.process.launcher import launched_size
 from epg.runs.files import foreseen, write_durably
@@ -58,15 +58,15 @@ class Subject:
 def report(
     run: str | Path,
     lifetimes: int = 32,
-    methods: tuple[str, ...] = ("ppo", "random"),
+    methods: Sequence[str] | None = None,
     trust: bool = False,
 ) -> Path:
     """Write RUN/report.html and its pictures to RUN/report; the page.
 
     run: a run directory, or a folder of several that differ by their seed alone. The table and
     learning curves are those of RUN/evaluation. If there is none of the best losses, they are
-    evaluated, with so many lifetimes beside these methods, on the tasks of their training. trust:
-    as of `epg.load`. Raises `UserError` for what a user can mend.
+    evaluated, with so many lifetimes beside these methods, the usual ones if None, on the tasks of
+    their training. trust: as of `epg.load`. Raises `UserError` for what a user can mend.
     """
     if launched_size() > 1:
         raise UserError(
@@ -109,7 +109,7 @@ def read_subject(path: Path, trust: bool = False) -> Subject:
 
 
 def _evaluate(
-    subject: Subject, files: SavedFiles, lifetimes: int, methods: tuple[str, ...], trust: bool
+    subject: Subject, files: SavedFiles, lifetimes: int, methods: Sequence[str] | None, trust: bool
 ) -> Evaluation | None:
     """The evaluation of the best losses that is there, finished if it was not, or a new one."""
     parts = tasks.parts_of(subject.config.task)
@@ -178,7 +178,12 @@ def _render(
         name=subject.path.resolve().name,
         task=tasks.label(subject.config.task),
         verdicts=[
-            verdict(task, evaluation.files.names, evaluation.protocol) for task in evaluation.tasks
+            line
+            for task in evaluation.tasks
+            for line in (
+                verdict(task, evaluation.files.names, evaluation.protocol),
+                *answers(task.samples(), evaluation.files.names),
+            )
         ]
         if evaluation
         else [],

@@ -6,6 +6,7 @@ the cache, and count first.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from glob import escape
@@ -24,10 +25,13 @@ from epg.settings import parse_yaml
 from epg.tasks import label
 
 SHIPPED = Path(str(resources.files("epg.evaluation") / "tuned.yaml"))
-TUNED = ("learning_rate", "minibatch", "passes")
-"""The settings that are searched."""
+TUNED = (
+    "steps_per_update", "learning_rate", "minibatch", "passes", "discount", "gae_lambda", "clip",
+)  # fmt: skip
+"""The settings that are searched; an entry of version 0.2 and before has the first four."""
 ABOUT = ("updates", "steps_per_update", "hidden", "activation")
-"""The settings that an entry says it is about, besides the method: budget and agents."""
+"""The settings that an entry says it is about, besides the method: the product of the first two is
+its budget, and agents."""
 ENOUGH = 16
 """Lifetimes of a setting: chance decides between neighbours of the grid where they are fewer."""
 
@@ -80,22 +84,49 @@ def tuned(method: str, task: str, setup: Setup) -> Winner:
     Falls back to those of the nearest budget, then to those of the task without its parameters,
     then to the setup's own.
     """
-    wanted, life = about(method, setup), setup.lifetime
+    wanted = _about(about(method, setup))
+    for name, entry in _nearest(method, task, setup):
+        if setup.lifetime.steps % entry["steps_per_update"] == 0:
+            found = with_setting(setup, {key: entry[key] for key in TUNED if key in entry})
+            exact = name == task and _about(entry) == wanted
+            where = "tuned" if name == task else f"tuned on {name}"
+            return Winner(found, exact, f"{where}: {effort(entry)}")
+    return Winner(setup, False, "")
+
+
+def finalists_of(method: str, task: str, setup: Setup) -> list[dict[str, Any]]:
+    """The best settings of the nearest budget for which they are known. Raises `UserError`."""
+    for _, entry in _nearest(method, task, setup):
+        if entry.get("finalists") and _about(entry) != _about(about(method, setup)):
+            return list(entry["finalists"])
+    raise UserError(
+        f"{task}: of no other budget are the best settings of {method} known; tune one without "
+        "--again first"
+    )
+
+
+def _nearest(method: str, task: str, setup: Setup) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What is known of a method, that of the task and the nearest budget first; and of what."""
+    wanted = _about(about(method, setup))
 
     def distance(entry: dict[str, Any]) -> tuple[bool, float]:
         steps = entry["updates"] * entry["steps_per_update"]
-        return _about(entry) != wanted, abs(float(np.log(steps / life.steps)))
+        return _about(entry) != wanted, abs(float(np.log(steps / setup.lifetime.steps)))
 
-    family = task.partition("(")[0]
-    for name in dict.fromkeys((task, family)):
-        entries = [e for e in _known(name) if e["method"] == method]
-        for entry in sorted(entries, key=distance):
-            if life.steps_per_update % entry["minibatch"] == 0:
-                found = setup.change(**{name: entry[name] for name in TUNED})
-                exact = name == task and _about(entry) == wanted
-                where = "tuned" if name == task else f"tuned on {name}"
-                return Winner(found, exact, f"{where}: {effort(entry)}")
-    return Winner(setup, False, "")
+    for name in dict.fromkeys((task, task.partition("(")[0])):
+        mine = [entry for entry in _known(name) if entry["method"] == method]
+        yield from ((name, entry) for entry in sorted(mine, key=distance))
+
+
+def with_setting(setup: Setup, setting: dict[str, Any]) -> Setup:
+    """The setup with some settings and as many environment steps. Raises `UserError`."""
+    each = setting.get("steps_per_update", setup.lifetime.steps_per_update)
+    fitting = {
+        "updates": setup.lifetime.steps // each,
+        "buffer": max(setup.learner.buffer, each),
+        "minibatch": math.gcd(setup.learner.minibatch, each),
+    }
+    return setup.change(**fitting | setting)
 
 
 def effort(entry: dict[str, Any]) -> str:
@@ -103,9 +134,12 @@ def effort(entry: dict[str, Any]) -> str:
     lives, steps = entry.get("lifetimes"), entry.get("grid_steps")
     if not (isinstance(lives, int) and isinstance(steps, int) and lives > 0):
         return "it is not known with how many lifetimes"
-    settings = steps // (lives * entry["updates"] * entry["steps_per_update"])
     few = f" (few: {ENOUGH} or more tell settings apart)" if lives < ENOUGH else ""
-    return f"best of {settings} settings, {lives} lifetimes each{few}"
+    each = entry["updates"] * entry["steps_per_update"]
+    settings = entry.get("settings", steps // (lives * each))
+    fresh = entry.get("fresh", lives)
+    last = f", the last five {fresh} fresh ones" if fresh != lives else ""
+    return f"best of {settings} settings, {lives} lifetimes each{last}{few}"
 
 
 def with_scales(config: Config) -> Config:
@@ -125,7 +159,7 @@ def _scaled(part: str | dict[str, Any], setup: Setup) -> dict[str, Any]:
     if "scale" in whole:
         return whole
     for entry in _known(label(part)):
-        if _about(entry) == about("ppo", setup):
+        if _about(entry) == _about(about("ppo", setup)):
             if entry["final_return"] <= entry["random_return"]:
                 raise UserError(
                     f"task {label(part)}: in {life.updates} updates every {life.steps_per_update} "
@@ -148,7 +182,9 @@ def about(method: str, setup: Setup) -> dict[str, Any]:
 
 
 def _about(entry: dict[str, Any]) -> dict[str, Any]:
-    return {name: entry[name] for name in ("method", *ABOUT)}
+    """What tells entries apart: method, budget, agents."""
+    steps = entry["updates"] * entry["steps_per_update"]
+    return {"method": entry["method"], "steps": steps} | {name: entry[name] for name in ABOUT[2:]}
 
 
 def _known(task: str) -> Iterator[dict[str, Any]]:
@@ -162,7 +198,7 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
         known = parse_yaml(path.read_text(encoding="utf-8")) or {}
         for entries in known.values():
             for entry in entries:
-                _about(entry), [entry[name] for name in (*TUNED, "final_return")]
+                _about(entry), [entry[name] for name in (*TUNED[:2], "final_return")]
     except FileNotFoundError:
         return {}
     except OSError as error:

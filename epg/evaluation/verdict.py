@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from epg.evaluation.bootstrap import difference, improvement, probability
-from epg.evaluation.protocol import Protocol
+from epg.evaluation.policies import FIXED
+from epg.evaluation.protocol import BLIND, Protocol
 from epg.evaluation.scores import FLOOR, REFERENCE, Sample, TaskScores
 from epg.evaluation.tables import cells_of
 
@@ -57,6 +58,27 @@ def verdict(task: TaskScores, names: Sequence[str], protocol: Protocol) -> str:
     elif lifetimes < FEW_LIFETIMES:
         text += f" {lifetimes} lifetimes are few: 64 are better."
     return text
+
+
+def answers(samples: Mapping[str, Sample], names: Sequence[str]) -> list[str]:
+    """What is known of saved files on a task besides their returns: whether their agents use
+    reward, and do more than a policy that never learns. names: of all files."""
+    blind = {name: BLIND if len(names) == 1 else f"{BLIND} {name}" for name in names}
+    lines = [
+        line for name in names
+        for line in (reward_use(samples, name, blind[name]), beyond_policy(samples, name))
+    ]  # fmt: skip
+    return [line for line in lines if line]
+
+
+def beyond_policy(samples: Mapping[str, Sample], name: str) -> str:
+    """Whether agents that learn by a file end above the family's policy that never learns."""
+    if name not in samples or FIXED not in samples:
+        return ""
+    gap = difference(samples[name].finals, samples[FIXED].finals)
+    shown = f"the difference is {cells_of([gap])[0]}"
+    answer = "yes" if gap.low > 0 else "no" if gap.high < 0 else "not shown"
+    return f"{name}: more than a policy that never learns: {answer} ({shown})"
 
 
 SMALL = 0.1

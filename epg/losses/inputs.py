@@ -30,7 +30,7 @@ INPUTS = {
     "entropy": "of the policy there, in nats a dimension, above that of one that knows nothing",
     "entropy_change": "the same less that before the update",
     "progress": "n/N, the part of the life that is lived",
-    "log_length": "log₂ N − 4",
+    "log_length": "log₂ N − 4, within the lengths that it was evolved on",
 }
 """By name, what each is."""
 

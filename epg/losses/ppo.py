@@ -6,12 +6,14 @@ Shape letters: P lifetimes, M new rows, B minibatch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from epg.agents.actor_critic import ActorCritic, Experience
 from epg.agents.loss import Objective
+from epg.agents.policy_gradient import LearnerSettings
 from epg.losses.base import take_rows
 from epg.losses.gae import Gae
 
@@ -25,6 +27,11 @@ class Ppo:
     clip: float = 0.2
     kl_weight: float = 0.001
     history: int = 0
+
+    @classmethod
+    def of(cls, learner: LearnerSettings) -> Self:
+        """As a configuration says."""
+        return cls(learner.discount, learner.gae_lambda, learner.clip)
 
     def gae(self) -> Gae:
         """How advantages are estimated."""

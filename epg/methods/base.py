@@ -5,9 +5,8 @@ Shape letters: P lifetimes.
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from epg.agents.actor_critic import ActorCritic, init_parameters
 from epg.agents.base import Agents
 from epg.agents.loss import Loss
-from epg.agents.policy_gradient import PolicyGradientAgents
+from epg.agents.policy_gradient import LearnerSettings, PolicyGradientAgents
 from epg.agents.spec import AgentSpec, Shapes
 from epg.config import Config, Setup
 from epg.errors import UserError
@@ -33,9 +32,6 @@ Params = Mapping[str, Tensor]
 """What a method has learned, by name."""
 Row = dict[str, float | None]
 """Of metrics.csv, by column; None where nothing was measured."""
-LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-MINIBATCHES = (16, 32, 64)
-PASSES = (1, 3, 10, 20)
 BATCH = 64
 """Lifetimes that live together in an evaluation at most; results do not depend on it."""
 
@@ -69,7 +65,8 @@ class Method(ABC):
     """What is learned across lifetimes, and how.
 
     The master holds what is learned; workers run units of a step with it, and their results move
-    it. Attributes: `config`, the run's; `settings`, those below `method:`; `task`.
+    it. Attributes: `config`, the run's; `trained`, that of its training, where its agents are to
+    live otherwise now; `settings`, those below `method:`; `task`.
     """
 
     Settings: ClassVar[type[Named]] = Named
@@ -83,7 +80,7 @@ class Method(ABC):
 
     def __init__(self, config: Config, task: Task) -> None:
         """The same on master and workers. Raises `UserError` for what does not fit together."""
-        self.config = config
+        self.config = self.trained = config
         self.settings: Any = config.method
         self.task = task
 
@@ -211,8 +208,8 @@ class Algorithm(ABC):
     card: ClassVar[Card] = Card("", "", "", "")
     tuned_as: ClassVar[str | None] = None
     """Whose winners of `epg tune` it runs with; None for settings that are not searched."""
-    searched: ClassVar[Mapping[str, Sequence[Any]]] = {}
-    """The settings that `epg tune` searches, with what it tries."""
+    searched: ClassVar[tuple[str, ...]] = ()
+    """The settings that `epg tune` searches, of those in `epg.evaluation.search.VALUES`."""
     batch = BATCH
 
     def check(self, task: Task) -> None:
@@ -227,14 +224,6 @@ class Algorithm(ABC):
         """Its settings, for people."""
         return settings_of(setup)
 
-    def grid(self, setup: Setup) -> Iterator[Setup]:
-        """All settings that `epg tune` tries."""
-        setup = self.adapt(setup)
-        for values in itertools.product(*self.searched.values()):
-            changes = dict(zip(self.searched, values, strict=True))
-            if setup.lifetime.steps_per_update % changes.get("minibatch", 1) == 0:
-                yield setup.change(**changes)
-
     @abstractmethod
     def agents(self, task: Task, setup: Setup, seeds: LifetimeSeeds) -> Agents:
         """Fresh agents on a task, one for each of P seeds."""
@@ -243,9 +232,9 @@ class Algorithm(ABC):
 class LossAlgorithm(Algorithm):
     """An algorithm that is a loss: policy-gradient agents go down it."""
 
-    searched: ClassVar[Mapping[str, Sequence[Any]]] = {
-        "learning_rate": LEARNING_RATES, "minibatch": MINIBATCHES, "passes": PASSES,
-    }  # fmt: skip
+    searched: ClassVar[tuple[str, ...]] = (
+        "steps_per_update", "learning_rate", "minibatch", "passes", "discount", "gae_lambda",
+    )  # fmt: skip
 
     @abstractmethod
     def loss(self, setup: Setup) -> Loss | None:
@@ -269,7 +258,16 @@ def agents_with(
 def settings_of(setup: Setup) -> str:
     """The settings of learning, for people."""
     learner = setup.learner
-    return f"lr {learner.learning_rate:g}, minibatch {learner.minibatch}, passes {learner.passes}"
+    shown = f"lr {learner.learning_rate:g}, minibatch {learner.minibatch}, passes {learner.passes}"
+    return shown + unusual(learner)
+
+
+def unusual(learner: LearnerSettings) -> str:
+    """Of settings that are seldom other than usual those that are, for people."""
+    usual = LearnerSettings()
+    names = (("discount", "γ"), ("gae_lambda", "λ"), ("clip", "clip"))
+    values = ((symbol, getattr(learner, name), getattr(usual, name)) for name, symbol in names)
+    return "".join(f", {symbol} {value:g}" for symbol, value, normal in values if value != normal)
 
 
 def tensors_of(shared: Shared) -> dict[str, Tensor]:

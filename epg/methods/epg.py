@@ -167,12 +167,12 @@ class Epg(Evolved):
         kind = ReleasedActorCritic if released else BlindActorCritic if blind else ActorCritic
         networks = kind(self.agent, parameters, setup.agent.train_memory)
         adam = ReleasedAdam if released else FusedAdam
-        return PolicyGradientAgents(networks, seeds, setup.learner, whole, lifetime.updates, adam)
+        return PolicyGradientAgents(
+            networks, seeds, setup.learner, whole, lifetime.updates, adam, self.familiar
+        )
 
     def _ppo(self) -> Ppo:
-        learner = self.config.learner
-        kind = ReleasedPpo if self.settings.match_release else Ppo
-        return kind(learner.discount, learner.gae_lambda)
+        return (ReleasedPpo if self.settings.match_release else Ppo).of(self.config.learner)
 
     def dissect(self, params: Params, lifetimes: int) -> Dissection:
         loss, _ = self.spec.split(self.spec.flatten(params).expand(lifetimes, -1))

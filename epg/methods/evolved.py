@@ -60,6 +60,13 @@ class Lengths(Settings):
             raise ValueError("allowed: a list of whole numbers, or {low: …, high: …} in order")
         return self
 
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the most."""
+        if self.low is None or self.high is None:
+            return min(self.choices), max(self.choices)
+        return self.low, self.high
+
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """So many of them."""
         if self.low is None or self.high is None:
@@ -161,6 +168,12 @@ class Evolved(Method):
             return np.full(pairs, self.config.lifetime.updates)
         rng = LifetimeSeed(self.config.seed, Purpose.TRAINING, step, 0).rng(Stream.LENGTH)
         return np.sort(lengths.draw(rng, pairs))
+
+    @property
+    def familiar(self) -> tuple[int, int]:
+        """The least and the most updates of its training's lifetimes."""
+        lengths, updates = self.settings.lengths, self.trained.lifetime.updates
+        return (updates, updates) if lengths is None else lengths.range
 
     @property
     def mean_updates(self) -> float:

@@ -17,9 +17,12 @@ from torch import Tensor
 from epg.agents.actor_critic import ActorCritic, init_parameters
 from epg.agents.base import Agents
 from epg.agents.frozen import FrozenAgents
+from epg.agents.policy_gradient import PolicyGradientAgents
+from epg.agents.pretrained import PretrainedActorCritic
 from epg.agents.spec import AgentSpec, init_flat
-from epg.config import Config
+from epg.config import Config, Setup
 from epg.lifetime import LifetimeSettings
+from epg.losses.ppo import Ppo
 from epg.methods.base import Card, Params
 from epg.methods.evolved import Evolved, EvolvedSettings
 from epg.methods.parameters import ParameterSpec
@@ -78,6 +81,17 @@ class FixedPolicy(Evolved):
         _, policy = self.spec.split(phi)
         parameters = init_parameters(self.agent, seeds, policy)
         return FrozenAgents(ActorCritic(self.agent, parameters, train_memory=False), seeds)
+
+    def pretrained(self, params: Params, setup: Setup, seeds: LifetimeSeeds) -> Agents:
+        """Agents that begin with the policy and go on with PPO, one for each of P seeds.
+
+        setup: how they are built but for the policy, live and learn.
+        """
+        policy = self.spec.flatten(params).to(seeds.device)
+        spec = AgentSpec.of(self.task, setup.agent)
+        networks = PretrainedActorCritic(spec, self.settings.hidden, policy, seeds)
+        loss, updates = Ppo.of(setup.learner), setup.lifetime.updates
+        return PolicyGradientAgents(networks, seeds, setup.learner, loss, updates)
 
     def lengths(self, step: int) -> np.ndarray:
         """One update each: nobody learns, so a longer life would change nothing."""

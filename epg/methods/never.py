@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from epg.config import Setup
 from epg.methods.base import Card, LossAlgorithm
 
@@ -15,6 +17,8 @@ class Never(LossAlgorithm):
         agents="policy gradients; continuous or discrete actions",
         paper="–",
     )
+
+    searched: ClassVar[tuple[str, ...]] = ()
 
     def about(self, setup: Setup) -> str:
         return "agents as they are at first"

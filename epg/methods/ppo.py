@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from epg.agents.loss import Loss
 from epg.config import Setup
 from epg.losses.ppo import Ppo
@@ -18,6 +20,7 @@ class PpoMethod(LossAlgorithm):
         paper="Schulman et al. 2017, arXiv 1707.06347",
     )
     tuned_as = "ppo"
+    searched: ClassVar[tuple[str, ...]] = (*LossAlgorithm.searched, "clip")
 
     def loss(self, setup: Setup) -> Loss:
-        return Ppo(setup.learner.discount, setup.learner.gae_lambda)
+        return Ppo.of(setup.learner)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from epg.agents.loss import Loss
 from epg.config import Setup
 from epg.losses.reinforce import Reinforce
-from epg.methods.base import LEARNING_RATES, Card, LossAlgorithm
+from epg.methods.base import Card, LossAlgorithm, unusual
 
 
 class ReinforceMethod(LossAlgorithm):
@@ -21,13 +20,19 @@ class ReinforceMethod(LossAlgorithm):
         paper="Williams 1992; advantages by Schulman et al. 2016, arXiv 1506.02438",
     )
     tuned_as = "reinforce"
-    searched: ClassVar[Mapping[str, Sequence[Any]]] = {"learning_rate": LEARNING_RATES}
+    searched: ClassVar[tuple[str, ...]] = (
+        "steps_per_update",
+        "learning_rate",
+        "discount",
+        "gae_lambda",
+    )
 
     def adapt(self, setup: Setup) -> Setup:
         return setup.change(minibatch=setup.lifetime.steps_per_update, passes=1)
 
     def about(self, setup: Setup) -> str:
-        return f"lr {setup.learner.learning_rate:g}, one step an update"
+        learner = setup.learner
+        return f"lr {learner.learning_rate:g}, one step an update{unusual(learner)}"
 
     def loss(self, setup: Setup) -> Loss:
         return Reinforce(setup.learner.discount, setup.learner.gae_lambda)

@@ -22,7 +22,7 @@ from epg.errors import UserError
 from epg.methods.base import Method, make_method
 from epg.process.shipped import find
 from epg.runs.files import write_durably
-from epg.seeds import LifetimeSeeds
+from epg.seeds import LifetimeSeeds, Purpose
 from epg.settings import Settings, explain
 from epg.tasks.base import Sizes, Task
 from epg.tasks.mixture import Padded
@@ -114,13 +114,24 @@ class Saved:
         """Whether it is for tasks of its sizes alone."""
         return make_method(self.config, Sizes(*self.sizes)).sized
 
+    @property
+    def blindable(self) -> bool:
+        """Whether it is known what its agents are without reward."""
+        try:
+            self.method().blind(self.params, LifetimeSeeds.of(0, Purpose.EVALUATION, 0, 1))
+        except UserError:
+            return False
+        return True
+
     def method(self, task: Task | None = None, config: Config | None = None) -> Method:
         """The method that learned it, for a task that it fits; as it was configured if None.
 
         Without a task, for one of which nothing but the sizes is known. Raises `UserError`.
         """
         made = self.fit(task) if task is not None else Sizes(*self.sizes)
-        return make_method(config or self.config, made)
+        method = make_method(config or self.config, made)
+        method.trained = self.config
+        return method
 
     def agents(self, task: Task, seeds: LifetimeSeeds, setup: Setup | None = None) -> Agents:
         """Fresh agents that learn by it, one for each of P seeds.

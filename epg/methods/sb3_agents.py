@@ -29,7 +29,6 @@ from epg.agents.buffer import Transitions
 from epg.agents.network import Parameters
 from epg.agents.spec import AgentSpec
 from epg.config import Setup
-from epg.losses.ppo import Ppo
 from epg.seeds import LifetimeSeed, LifetimeSeeds, Stream
 from epg.tasks.base import Step, Task
 
@@ -233,7 +232,7 @@ class _Environment(VecEnv):
 
 def _ppo(setup: Setup, first: Parameters, environment: VecEnv, seed: int) -> PPO:
     learner = setup.learner
-    ours, sizes = Ppo(learner.discount, learner.gae_lambda), list(setup.agent.hidden)
+    sizes = list(setup.agent.hidden)
     model = PPO(
         "MlpPolicy",
         environment,
@@ -241,9 +240,9 @@ def _ppo(setup: Setup, first: Parameters, environment: VecEnv, seed: int) -> PPO
         n_steps=setup.lifetime.steps_per_update,
         batch_size=learner.minibatch,
         n_epochs=learner.passes,
-        gamma=ours.discount,
-        gae_lambda=ours.gae_lambda,
-        clip_range=ours.clip,
+        gamma=learner.discount,
+        gae_lambda=learner.gae_lambda,
+        clip_range=learner.clip,
         vf_coef=1.0,
         max_grad_norm=float("inf"),
         policy_kwargs={

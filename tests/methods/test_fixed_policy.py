@@ -22,7 +22,7 @@ def method_of(task: str = "random-cart-pole", **method: object) -> FixedPolicy:
     config = Config.model_validate(
         {
             "task": task,
-            "method": {"name": "fixed_policy", "pairs": 24, "sigma": 0.1, "learning_rate": 0.2}
+            "method": {"name": "fixed-policy", "pairs": 24, "sigma": 0.1, "learning_rate": 0.2}
             | method,
             "lifetime": {"updates": 3, "steps_per_update": 32},
         }

@@ -1,0 +1,43 @@
+"""Agents that begin with a policy which was made for observations as they come."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from epg.agents.actor_critic import ActorCritic, init_parameters
+from epg.agents.network import mlp
+from epg.agents.normalizer import RunningStatistics
+from epg.agents.spec import AgentSpec, Units, unflatten
+from epg.seeds import LifetimeSeeds
+
+
+class PretrainedActorCritic(ActorCritic):
+    """Policies of layers of their own, value nets as ever; nothing is normalised."""
+
+    def __init__(
+        self, spec: AgentSpec, hidden: Units, policy: Tensor, seeds: LifetimeSeeds
+    ) -> None:
+        """spec: of the agents but for their policies; hidden, policy [size]: layers and
+        parameters of these, in the order of `AgentSpec.policy_shapes`."""
+        acting = replace(spec, hidden=hidden)
+        own = unflatten(policy.expand(len(seeds), -1), acting.policy_shapes())
+        drawn = init_parameters(spec, seeds).items()
+        others = {name: p for name, p in drawn if not name.startswith("policy.")}
+        super().__init__(acting, own | others, train_memory=False)
+        self._value_layers = len(spec.hidden) + 1
+
+    def values(self, observations: Tensor) -> Tensor:
+        layers, activation = self._value_layers, self.spec.activation
+        return mlp(self.parameters, "value", layers, observations, activation).squeeze(-1)
+
+    def _statistics(self, size: int) -> RunningStatistics:
+        return _Unmoved(self.lifetimes, size, self.device)
+
+
+class _Unmoved(RunningStatistics):
+    """Mean 0 and variance 1, whatever comes."""
+
+    def add(self, vectors: Tensor) -> None:
+        return

@@ -1,0 +1,122 @@
+"""Which settings of hand-made methods `epg tune` tries: a coarse grid, then what is next to its
+best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from epg.config import Setup
+from epg.evaluation.entry import Entry, entry_of
+from epg.evaluation.tuned import with_setting
+from epg.methods.base import make_algorithm
+from epg.tasks.base import Task
+
+VALUES: dict[str, tuple[Any, ...]] = {
+    "steps_per_update": (16, 32, 64, 128, 256, 512, 1024, 2048),
+    "learning_rate": (1e-4, 1.7e-4, 3e-4, 5.5e-4, 1e-3, 1.7e-3, 3e-3, 5.5e-3, 1e-2, 1.7e-2, 3e-2),
+    "minibatch": (16, 32, 64, 128),
+    "passes": (1, 2, 3, 5, 10, 15, 20, 30),
+    "discount": (0.9, 0.95, 0.98, 0.99, 0.995, 0.999),
+    "gae_lambda": (0.8, 0.9, 0.95, 0.98, 1.0),
+    "clip": (0.1, 0.15, 0.2, 0.3, 0.4),
+}
+"""All values of each setting, in order."""
+COARSE: dict[str, tuple[Any, ...]] = {
+    "steps_per_update": (64, 128, 256, 512),
+    "learning_rate": (3e-4, 1e-3, 3e-3, 1e-2),
+    "minibatch": (32,),
+    "passes": (1, 3, 10, 20),
+    "discount": (0.99,),
+    "gae_lambda": (0.95,),
+    "clip": (0.2,),
+}
+"""Those of the first round, every one with every other."""
+
+Setting = dict[str, Any]
+"""Values of settings by name."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """All settings of some methods on some tasks, by number: entries made when they are asked for.
+
+    setup: how agents live and learn but for them; its environment steps are those of each.
+    """
+
+    tasks: Sequence[Task]
+    methods: Sequence[str]
+    setup: Setup
+
+    def __len__(self) -> int:
+        return len(self.tasks) * len(self.methods) * self._size
+
+    @property
+    def _size(self) -> int:
+        """How many settings the method with the most of them has."""
+        return max(_size(make_algorithm(method).searched) for method in self.methods)
+
+    def __getitem__(self, number: int, /) -> Entry:
+        pair, inner = divmod(number, self._size)
+        task, method = divmod(pair, len(self.methods))
+        return self._entry(self.tasks[task], self.methods[method], inner)
+
+    def _entry(self, task: Task, method: str, inner: int) -> Entry:
+        algorithm = make_algorithm(method)
+        setting: Setting = {}
+        for name in algorithm.searched:
+            inner, place = divmod(inner, len(VALUES[name]))
+            setting[name] = VALUES[name][place]
+        return entry_of(method, algorithm, task, with_setting(self.setup, setting))
+
+    def number(self, task: Task, method: str, setting: Setting) -> int:
+        """Of a setting; of one without settings: that of all it is. Raises `ValueError`."""
+        inner, base = 0, 1
+        for name in make_algorithm(method).searched:
+            inner += base * VALUES[name].index(setting[name])
+            base *= len(VALUES[name])
+        pair = self.tasks.index(task) * len(self.methods) + self.methods.index(method)
+        return pair * self._size + inner
+
+    def setting(self, number: int) -> Setting:
+        """What an entry is tried with."""
+        entry = self[number]
+        return {name: entry.setup.get(name) for name in make_algorithm(entry.method).searched}
+
+    def fits(self, setting: Setting) -> bool:
+        """Whether it divides a life into updates, and these into minibatches."""
+        each = setting.get("steps_per_update", self.setup.lifetime.steps_per_update)
+        return not self.setup.lifetime.steps % each and not each % setting.get("minibatch", 1)
+
+    def coarse(self, task: Task, method: str) -> Iterator[int]:
+        """The first round."""
+        yield from self._numbers(task, method, _product(make_algorithm(method).searched))
+
+    def fine(self, number: int) -> Iterator[int]:
+        """What is next to a setting: one value one step further, or one step back."""
+        entry, setting = self[number], self.setting(number)
+        near = [
+            setting | {name: VALUES[name][place]}
+            for name, value in setting.items()
+            for place in (VALUES[name].index(value) - 1, VALUES[name].index(value) + 1)
+            if 0 <= place < len(VALUES[name])
+        ]
+        yield from self._numbers(entry.task, entry.method, near)
+
+    def _numbers(self, task: Task, method: str, settings: Iterable[Setting]) -> Iterator[int]:
+        return (self.number(task, method, each) for each in settings if self.fits(each))
+
+
+def _size(names: Sequence[str]) -> int:
+    return math.prod(len(VALUES[name]) for name in names)
+
+
+def _product(names: Sequence[str]) -> Iterator[Setting]:
+    if not names:
+        yield {}
+        return
+    for value in COARSE[names[0]]:
+        for rest in _product(names[1:]):
+            yield {names[0]: value} | rest
