@@ -138,7 +138,7 @@ def effort(entry: dict[str, Any]) -> str:
     each = entry["updates"] * entry["steps_per_update"]
     settings = entry.get("settings", steps // (lives * each))
     fresh = entry.get("fresh", lives)
-    last = f", the last five {fresh} fresh ones" if fresh != lives else ""
+    last = f", the best five {fresh} more" if fresh != lives else ""
     return f"best of {settings} settings, {lives} lifetimes each{last}{few}"
 
 

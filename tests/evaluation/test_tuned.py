@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,23 @@ import yaml
 from epg.config import load
 from epg.errors import UserError
 from epg.evaluation.entry import EntryRunner
-from epg.evaluation.tune import tunable, tune
+from epg.evaluation.search import COARSE
+from epg.evaluation.tune import FRESH, tunable, tune
 from epg.evaluation.tuned import kept as kept_file
 from epg.evaluation.tuned import tuned, with_scales
 from epg.farm.work import Result, Shared, Unit
-from epg.methods.base import LossAlgorithm
 
 BOTH = ("ppo", "reinforce")
 
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of a user who has tuned nothing yet; and a grid with fewer passes."""
-    monkeypatch.setitem(LossAlgorithm.searched, "passes", (1, 3))  # type: ignore[arg-type]
+    """The file of a user who has tuned nothing yet; and a small grid."""
+    for name, values in (
+        ("steps_per_update", (16, 32)), ("learning_rate", (1e-3, 1e-2)), ("passes", (1, 3)),
+        ("minibatch", (16,)),
+    ):  # fmt: skip
+        monkeypatch.setitem(COARSE, name, values)
     monkeypatch.setenv("EPG_CACHE", str(tmp_path / "cache"))
     return kept_file()
 
@@ -32,28 +37,34 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_was_tuned_for_each_task_of_a_mixture_becomes_its_scale(
     kept: Path, tiny: Path, tmp_path: Path
 ) -> None:
-    narrow = "{name: random-cart-pole, force: [9, 11]}"
+    narrow = "{name: point-goal, angle: [0, 1]}"
     mixture = [f"task=[point-goal, {narrow}]"]
     config = load(tiny, mixture)
     with pytest.raises(UserError, match="task point-goal: in a mixture it needs `scale"):
         with_scales(config)
     found = tune(config, lifetimes=4, methods=BOTH)
     known = yaml.safe_load(kept.read_text())
-    assert list(known) == ["point-goal", "random-cart-pole(force=9..11)"]
+    assert list(known) == ["point-goal", "point-goal(angle=0..1)"]
     assert [entry for entries in known.values() for entry in entries] == found
     assert [entry["method"] for entry in found] == ["ppo", "reinforce"] * 2
     ppos = [entry for entry in found if entry["method"] == "ppo"]
     for entry in found:
-        assert entry["updates"] == 2 and entry["steps_per_update"] == 32
+        assert entry["updates"] * entry["steps_per_update"] == 64
         assert entry["hidden"] == [8] and entry["activation"] == "tanh"
     for entry in ppos:
         assert entry["random_return"] < entry["final_return"]
-        assert entry["grid_steps"] == 5 * 2 * 2 * 4 * 64  # minibatches of 16 and 32 divide 32
+    for entry in found:
+        few = 8 if entry["method"] == "ppo" else 4  # and what is next to the best of them
+        assert entry["settings"] > few and entry["lifetimes"] == 4 and entry["fresh"] == 8
+        again = 5 * entry["fresh"]  # of the finalists
+        assert entry["grid_steps"] == 64 * (4 * entry["settings"] + again)
+        assert len(entry["finalists"]) == 5
+        assert {name: entry[name] for name in entry["finalists"][0]} == entry["finalists"][0]
     scaled = with_scales(config)
     scales = [[e["random_return"], e["final_return"]] for e in ppos]
     assert scaled.task == [
         {"name": "point-goal", "scale": scales[0]},
-        {"name": "random-cart-pole", "force": [9, 11], "scale": scales[1]},
+        {"name": "point-goal", "angle": [0, 1], "scale": scales[1]},
     ]
     assert with_scales(scaled) == scaled and scaled.hash() != config.hash()
     with pytest.raises(UserError, match="not known for 3 updates every 32 steps"):
@@ -63,7 +74,10 @@ def test_what_was_tuned_for_each_task_of_a_mixture_becomes_its_scale(
         assert exact and setup.learner.learning_rate == entry["learning_rate"]
         assert source.startswith("tuned: best of ")
         learner = setup.learner
-        assert (learner.minibatch, learner.passes) == (entry["minibatch"], entry["passes"])
+        assert setup.lifetime.steps_per_update == entry["steps_per_update"]
+        if method == "ppo":
+            assert (learner.minibatch, learner.passes) == (entry["minibatch"], entry["passes"])
+            assert learner.clip == entry["clip"] and learner.discount == entry["discount"]
         nearest, exact, _ = tuned(method, "point-goal", config.setup.change(updates=3, hidden=(9,)))
         assert not exact and nearest.learner.learning_rate == entry["learning_rate"]
     assert not list(kept.parent.glob("tuning-*"))
@@ -77,9 +91,10 @@ def test_a_scale_that_would_be_none_is_told_with_what_was_measured(kept: Path, t
         with_scales(config)
 
 
-def test_no_minibatch_that_fits_is_an_error(kept: Path, tiny: Path) -> None:
-    config = load(tiny, ["lifetime.steps_per_update=8", "learner.minibatch=8"])
-    with pytest.raises(UserError, match="steps_per_update: found 8, allowed: a multiple of 16"):
+def test_a_life_that_no_update_divides_is_an_error(kept: Path, tiny: Path) -> None:
+    config = load(tiny, ["lifetime.steps_per_update=10", "learner.minibatch=10"])
+    said = r"lifetime: found 2 updates every 10 steps, allowed: 20 steps that one of \(16, 32\) div"
+    with pytest.raises(UserError, match=said):
         tune(config, lifetimes=2, methods=BOTH)
     assert not kept.exists()
 
@@ -88,10 +103,10 @@ def test_a_tuning_that_was_interrupted_goes_on(
     kept: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = load(tiny)
-    run, done = EntryRunner.run, []
+    run, done = EntryRunner.run, list[Unit]()
 
     def stop_at_the_tenth(self: EntryRunner, shared: Shared | None, unit: Unit) -> Result:
-        done.append(unit.entry)
+        done.append(unit)
         if len(done) == 10:
             raise KeyboardInterrupt
         return run(self, shared, unit)
@@ -101,7 +116,10 @@ def test_a_tuning_that_was_interrupted_goes_on(
         tune(config, lifetimes=2, methods=BOTH)
     assert not kept.exists()
     found = tune(config, lifetimes=2, methods=BOTH)
-    assert len(done) == 1 + (1 + 5 + 20) and len(set(done)) == 1 + 5 + 20
+    assert len(done) == 1 + len(set(done))  # the tenth twice
+    members = Counter(unit.entry for unit in done[:9] + done[10:] for _ in unit.members)
+    assert set(members.values()) == {2, 2 + 2 * FRESH}
+    assert sum(count > 2 for count in members.values()) == 1 + 5 + 5
     monkeypatch.setattr(EntryRunner, "run", run)
     monkeypatch.setenv("EPG_CACHE", str(kept.parent / "another"))
     assert tune(config, lifetimes=2, methods=BOTH) == found
@@ -147,8 +165,6 @@ def test_every_method_with_settings_of_its_own_is_tuned_if_none_is_named(
     found = tune(load(tiny), lifetimes=2)
     assert sorted(entry["method"] for entry in found) == sorted(tunable())
     assert sorted(tunable()) == ["dpo", "ppo", "reinforce"]
-    grids = {entry["method"]: entry["grid_steps"] // (2 * 64) for entry in found}
-    assert grids == {"ppo": 5 * 2 * 2, "dpo": 5 * 2 * 2, "reinforce": 5}
     assert [entry["method"] for entry in found if "random_return" in entry] == ["ppo"]
     for entry in found:
         setup, exact, _ = tuned(entry["method"], "point-goal", load(tiny).setup)
@@ -190,7 +206,12 @@ def test_a_winner_of_few_lifetimes_is_said_to_be_one(
     own = {"EPG_CACHE": str(tmp_path / "cache")}
     tuning = ("tune", tiny, "--methods", "reinforce", "--lifetimes")
     said = epg(*tuning, 2, folder=tmp_path, environment=own)
-    few = "best of 5 settings, 2 lifetimes each (few: 16 or more tell settings apart)"
+    file = tmp_path / "cache" / "tuned.yaml"
+    [entry] = yaml.safe_load(file.read_text())["point-goal"]
+    few = (
+        f"best of {entry['settings']} settings, 2 lifetimes each, the best five 4 more (few: "
+        "16 or more tell settings apart)"
+    )
     assert said.code == 0 and f"point-goal: reinforce, {few}, " in said.out, said
     evaluation = ("evaluate", "--methods", "reinforce", "--lifetimes", 2, "--updates", 2)
     for task, told in (
@@ -200,7 +221,6 @@ def test_a_winner_of_few_lifetimes_is_said_to_be_one(
         said = epg(*evaluation, "--task", task, "--out", f"out-{len(task)}", folder=tmp_path,
                    environment=own)  # fmt: skip
         assert said.code == 0 and told in " ".join(said.out.split()), said
-    file = tmp_path / "cache" / "tuned.yaml"
     file.write_text(file.read_text().replace("lifetimes: 2", "lifetimes: 1"))
     again = epg(*evaluation, "--task", task, "--out", f"out-{len(task)}", folder=tmp_path,
                 environment=own)  # fmt: skip

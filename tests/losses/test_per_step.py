@@ -254,3 +254,10 @@ def test_blind_to_an_input_it_does_not_hang_on_it() -> None:
     without["entropy"] = torch.zeros(2, 2)
     there = [value(agents, e, made.bind(without)) for e in (experience, older)]
     assert not torch.equal(*here) and torch.equal(*there)
+
+
+def test_a_length_that_no_training_had_is_taken_for_the_nearest_that_it_had() -> None:
+    assert Age(0, 512).log_length == 9
+    assert [Age(0, n, (8, 32)).log_length for n in (1, 8, 16, 32, 512)] == [3, 3, 4, 5, 5]
+    aged = Age(0, 64, (8, 32)).next()
+    assert (aged.update, aged.log_length, aged.progress) == (1, 5, 1 / 64)

@@ -16,6 +16,7 @@ from epg.farm.work import Shared, Unit
 from epg.lifetime import areas_of, live
 from epg.methods.epg import Epg
 from epg.methods.evolved import Evolved
+from epg.methods.saved import Saved
 from epg.seeds import LifetimeSeeds, Purpose
 from epg.settings import parse_yaml
 from epg.tasks import make
@@ -210,3 +211,21 @@ def test_agents_take_the_steps_of_their_schedule() -> None:
 def test_lengths_and_ages_that_make_no_sense_are_refused(text: str, message: str) -> None:
     with pytest.raises((UserError, ValueError), match=message):
         method_of(config_of(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "familiar"),
+    [("lengths: [2, 5, 3]", (2, 5)), ("lengths: {low: 2, high: 9}", (2, 9)), ("", (2, 2))],
+)
+def test_agents_of_a_saved_loss_know_the_lengths_of_its_training(
+    text: str, familiar: tuple[int, int]
+) -> None:
+    """And so live on, where they live longer, as if it were the longest of these."""
+    config = config_of(text)
+    method = method_of(config)
+    saved = Saved(config, method.init(), (4, 1, False), 0, ("random-cart-pole",))
+    longer = config.with_setup(config.setup.change(updates=64))
+    made = saved.method(make("random-cart-pole"), longer)
+    assert isinstance(made, Epg) and made.familiar == familiar
+    agents = made.agents(saved.params, LifetimeSeeds.of(0, Purpose.EVALUATION, 0, 2))
+    assert agents._age == Age(0, 64, familiar)  # type: ignore[attr-defined]

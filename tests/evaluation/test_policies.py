@@ -1,0 +1,148 @@
+"""Policies that never learn, and PPO that begins with them, beside what was learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from epg.config import load
+from epg.errors import UserError
+from epg.evaluation.evaluate import evaluate
+from epg.evaluation.policies import load_policy, policy_file
+from epg.evaluation.protocol import SavedFiles, plan
+from epg.evaluation.scores import Sample
+from epg.evaluation.verdict import answers
+from epg.lifetime import live
+from epg.methods.fixed_policy import FixedPolicy
+from epg.seeds import LifetimeSeeds, Purpose
+from epg.tasks import make
+from epg.tasks.base import draw_mdps
+from epg.training.policies import evolve_policies
+
+TASK = "random-cart-pole"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("policies")
+
+
+@pytest.fixture
+def policy(cache: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The policy of a family, evolved once."""
+    monkeypatch.setenv("EPG_CACHE", str(cache))
+    path = policy_file(TASK)
+    if not path.exists():
+        assert evolve_policies(load(tiny, [f"task={TASK}"]), steps=200_000) == [path]
+    return path
+
+
+def lived(agents_of: Callable[[LifetimeSeeds], Any], updates: int = 4) -> Any:
+    task, seeds = make(TASK), LifetimeSeeds.of(3, Purpose.EVALUATION, 0, 6)
+    setup = load_policy(TASK)[0].config.setup.change(
+        updates=updates, steps_per_update=64, buffer=64
+    )
+    return live(task, draw_mdps(task, seeds), agents_of(seeds), seeds, setup.lifetime)
+
+
+def test_the_better_of_two_is_kept_and_solves_the_family(policy: Path) -> None:
+    saved, _ = load_policy(TASK)
+    assert saved.config.method.name == "fixed-policy" and saved.tasks == (TASK,)
+    runs = sorted(policy.with_suffix("").iterdir())
+    assert [run.name.partition("-")[0] for run in runs] == ["linear", "mlp"]
+    assert policy.read_bytes() in {(run / "best.safetensors").read_bytes() for run in runs}
+    final = lived(lambda seeds: saved.agents(make(TASK), seeds)).final_return
+    assert final.mean() > 70  # of 200; random ones have 30
+
+
+def test_the_same_again_lives_nothing_and_on_ranks_it_is_the_same(
+    policy: Path, tiny: Path, tmp_path: Path, epg: Callable[..., Any]
+) -> None:
+    before = policy.read_bytes()
+    rows = [(run / "metrics.csv").read_text() for run in policy.with_suffix("").iterdir()]
+    evolve_policies(load(tiny, [f"task={TASK}"]), steps=200_000)
+    assert policy.read_bytes() == before
+    assert rows == [(r / "metrics.csv").read_text() for r in policy.with_suffix("").iterdir()]
+    said = epg(
+        "tune", tiny, f"task={TASK}", "--methods", "fixed-policy", "--steps", 1, "--ranks", 3,
+        folder=tmp_path, environment={"EPG_CACHE": str(tmp_path / "ranks")},
+    )  # fmt: skip
+    alone = epg(
+        "tune", tiny, f"task={TASK}", "--methods", "fixed-policy", "--steps", 1,
+        folder=tmp_path, environment={"EPG_CACHE": str(tmp_path / "alone")},
+    )  # fmt: skip
+    assert said.code == alone.code == 0, said
+    assert "random-cart-pole: fixed-policy, " in said.out and "10 generations" in said.out
+    files = [tmp_path / where / "policies" / f"{TASK}.safetensors" for where in ("ranks", "alone")]
+    ours, theirs = map(load_file, files)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_pretrained_agents_begin_as_the_policy_and_learn(policy: Path) -> None:
+    saved, _ = load_policy(TASK)
+    setup = saved.config.setup.change(
+        updates=4, steps_per_update=64, buffer=64, minibatch=16, learning_rate=3e-3
+    )
+    method = saved.method(make(TASK), saved.config.with_setup(setup))
+    assert isinstance(method, FixedPolicy)
+    fixed = lived(lambda seeds: method.agents(saved.params, seeds))
+    kept: list[Any] = []
+
+    def pretrained(seeds: LifetimeSeeds) -> Any:
+        kept.append(method.pretrained(saved.params, setup, seeds))
+        return kept[-1]
+
+    learned = lived(pretrained)
+    # before the first update both act alike, after it they do not
+    assert np.array_equal(learned.episode_returns[:, 0], fixed.episode_returns[:, 0], True)
+    assert not np.array_equal(learned.episode_returns, fixed.episode_returns, True)
+    first = method.pretrained(saved.params, setup, LifetimeSeeds.of(3, Purpose.EVALUATION, 0, 6))
+    before, after = first.networks.parameters, kept[0].networks.parameters  # type: ignore[attr-defined]
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if not name.startswith("memory.")}
+    for name, tensor in saved.params.items():
+        assert (before[name] == tensor).all()
+
+
+def test_they_stand_beside_a_loss_once_the_policy_is_known(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = SavedFiles(["quickstart"])
+    usual = ("ppo", "random", "blind")
+    assert plan(files, [TASK], methods=None, lifetimes=2).methods == (
+        *usual, "fixed-policy", "pretrained",
+    )  # fmt: skip
+    assert plan(SavedFiles([policy]), [TASK], methods=None, lifetimes=2).methods == (
+        "ppo", "random", "fixed-policy", "pretrained",
+    )  # fmt: skip
+    found = evaluate("quickstart", TASK, lifetimes=4, updates=2, out=tmp_path / "out")
+    assert found is not None
+    scores = {score.entry.method: score for score in found.tasks[0].scores}
+    assert {s.result.episode_returns.shape for s in scores.values()} == {(4, 2)}
+    assert {s.entry.setup.lifetime.steps for s in scores.values()} == {128}
+    assert "more than a policy that never learns: no" in found.table()
+    settings = found.protocol.tuned[TASK]
+    assert settings["pretrained"] == settings["ppo"]
+    assert "begins with fixed-policy" in scores["pretrained"].entry.about
+    # another policy is another evaluation
+    policy_file(TASK).rename(tmp_path / "aside")
+    assert plan(files, [TASK], methods=None, lifetimes=2).methods == usual
+    with pytest.raises(UserError, match="fixed-policy: none is known for random-cart-pole; epg tu"):
+        evaluate("quickstart", TASK, methods=("pretrained",), lifetimes=4, out=tmp_path / "new")
+    (tmp_path / "aside").rename(policy_file(TASK))
+
+
+@pytest.mark.parametrize(
+    ("by", "said"), [(30.0, "yes"), (-30.0, "no"), (0.0, "not shown")], ids=["yes", "no", "open"]
+)
+def test_more_than_a_policy_is_by_the_interval_of_the_difference(by: float, said: str) -> None:
+    fixed = np.random.default_rng(0).normal(100, 5, (32, 1))
+    samples = {"fixed-policy": fixed, "learned loss": fixed + by}
+    [line] = answers({n: Sample(f, f, 0) for n, f in samples.items()}, ["learned loss"])
+    assert f"learned loss: more than a policy that never learns: {said} (" in line

@@ -1,0 +1,129 @@
+"""Which settings are tried, by number; and the choice of the winner on lives that chose nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from epg import tasks
+from epg.config import Setup, load
+from epg.errors import UserError
+from epg.evaluation.entry import EntryRunner
+from epg.evaluation.evaluate import evaluate
+from epg.evaluation.search import COARSE, VALUES, Space
+from epg.evaluation.tune import tune
+from epg.evaluation.tuned import kept, tuned
+from epg.farm.work import Unit
+from epg.seeds import Purpose
+
+SETUP = Setup().change(updates=16, steps_per_update=64)
+METHODS = ("random", "ppo", "reinforce")
+
+
+@pytest.fixture
+def space() -> Space:
+    made = [tasks.make(name) for name in ("point-goal", "random-cart-pole")]
+    return Space(made, METHODS, SETUP)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_number_is_a_setting_of_a_method_on_a_task(space: Space, method: str) -> None:
+    rng = np.random.default_rng(0)
+    for task in space.tasks:
+        for number in rng.choice(list(space.coarse(task, method)), 5):
+            entry = space[int(number)]
+            assert (entry.task, entry.method) == (task, method)
+            assert space.number(task, method, space.setting(int(number))) == number < len(space)
+            assert entry.setup.lifetime.steps == SETUP.lifetime.steps
+            assert entry.setup.learner.buffer >= entry.setup.lifetime.steps_per_update
+
+
+def test_the_coarse_grid_has_every_value_with_every_other(space: Space) -> None:
+    task = space.tasks[0]
+    for method, count in (("random", 1), ("ppo", 4 * 4 * 4), ("reinforce", 4 * 4)):
+        settings = [space.setting(number) for number in space.coarse(task, method)]
+        assert len(settings) == len({repr(s) for s in settings}) == count
+        for setting in settings:
+            assert all(value in COARSE[name] for name, value in setting.items())
+
+
+def test_next_to_a_setting_is_one_value_by_one_step(space: Space) -> None:
+    task = space.tasks[1]
+    for number in list(space.coarse(task, "ppo"))[::7]:
+        middle = space.setting(number)
+        for near in map(space.setting, space.fine(number)):
+            [name] = [name for name in middle if middle[name] != near[name]]
+            places = [VALUES[name].index(each[name]) for each in (middle, near)]
+            assert abs(places[0] - places[1]) == 1
+            assert near["steps_per_update"] % near["minibatch"] == 0
+        assert len(list(space.fine(number))) >= 9
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EPG_CACHE", str(tmp_path / "cache"))
+    for name in ("learning_rate", "passes", "steps_per_update"):
+        monkeypatch.setitem(COARSE, name, COARSE[name][:2])
+    monkeypatch.setitem(COARSE, "steps_per_update", (16, 64))
+    monkeypatch.setitem(COARSE, "minibatch", (16,))
+
+
+def test_the_winner_is_chosen_by_lives_that_brought_nothing_into_the_final(
+    small: None, tiny: Path
+) -> None:
+    config = load(tiny, ["task=random-cart-pole"])
+    [winner] = tune(config, lifetimes=3, methods=["ppo"])
+    space = Space([tasks.make("random-cart-pole")], ("random", "ppo"), config.setup)
+    runner = EntryRunner(config, space, config.seed, Purpose.TUNING)
+    fresh = []
+    for setting in winner["finalists"]:
+        number = space.number(space.tasks[0], "ppo", setting)
+        result = runner.run(None, Unit(Purpose.TUNING, 0, 3, 6, entry=number))
+        fresh.append(result.arrays["final_return"].mean())
+    assert fresh == sorted(fresh, reverse=True)
+    assert winner["final_return"] == pytest.approx(fresh[0], abs=1e-4)
+
+
+def test_the_best_of_one_budget_are_tried_again_at_another(small: None, tiny: Path) -> None:
+    config = load(tiny, ["task=random-cart-pole"])
+    longer = load(tiny, ["task=random-cart-pole", "lifetime.updates=6"])
+    with pytest.raises(UserError, match="random-cart-pole: of no other budget are the best"):
+        tune(longer, lifetimes=3, methods=["reinforce"], again=True)
+    [first] = tune(config, lifetimes=3, methods=["reinforce"])
+    [again] = tune(longer, lifetimes=4, methods=["reinforce"], again=True)
+    key = repr
+    assert sorted(map(key, again["finalists"])) == sorted(map(key, first["finalists"]))
+    assert again["settings"] == 5 and again["grid_steps"] == 5 * 4 * 6 * 32
+    assert again["updates"] * again["steps_per_update"] == 6 * 32
+    known = yaml.safe_load(kept().read_text())["random-cart-pole"]
+    assert known == [first, again]
+    found = tuned("reinforce", "random-cart-pole", longer.setup)
+    assert found.exact and found.source == "tuned: best of 5 settings, 4 lifetimes each" + (
+        " (few: 16 or more tell settings apart)"
+    )
+
+
+def test_an_evaluation_lets_it_learn_as_often_as_it_was_tuned_to(
+    small: None, tiny: Path, tmp_path: Path
+) -> None:
+    """Its updates are of another length than all others', its life is not."""
+    config = load(tiny, ["task=random-cart-pole"])
+    [winner] = tune(config, lifetimes=2, methods=["ppo"])
+    text = kept().read_text()
+    each, updates = winner["steps_per_update"], winner["updates"]
+    kept().write_text(
+        text.replace(f"steps_per_update: {each}\n", "steps_per_update: 128\n")
+        .replace(f"updates: {updates}\n", "updates: 64\n")
+        .replace("hidden:\n  - 8\n", "hidden:\n  - 64\n  - 64\n")
+    )
+    found = evaluate(task="random-cart-pole", methods=("ppo", "random"), lifetimes=2,
+                     out=tmp_path / "out")  # fmt: skip
+    assert found is not None
+    ppo, random = found.tasks[0].scores
+    assert ppo.entry.setup.lifetime.steps == random.entry.setup.lifetime.steps == 128 * 64
+    assert ppo.result.episode_returns.shape == (2, 64)
+    assert random.result.episode_returns.shape == (2, 128)
+    assert (tmp_path / "out" / "random-cart-pole.png").stat().st_size > 1000
