@@ -23,9 +23,12 @@ from epg.agents.loss import Loss, Objective
 from epg.agents.policy_gradient import PolicyGradientAgents
 from epg.errors import UserError
 from epg.evaluation.bootstrap import LIFETIMES, Interval, summarise
+from epg.evaluation.entries import entries_of
 from epg.evaluation.plot import band, png
-from epg.evaluation.protocol import SavedFiles
+from epg.evaluation.protocol import SavedFiles, plan, usual_methods
+from epg.evaluation.scores import REFERENCE, Sample
 from epg.evaluation.tables import cells_of, wrap
+from epg.evaluation.verdict import answers
 from epg.lifetime import live
 from epg.methods.base import Dissection
 from epg.methods.footprint import check_lifetimes
@@ -33,6 +36,9 @@ from epg.process.progress import Progress
 from epg.runs.files import read_object, write_durably
 from epg.seeds import LifetimeSeeds, Purpose
 from epg.tasks.base import draw_mdps
+
+LEARNED = "learned loss"
+"""What a single saved file is called."""
 
 
 @dataclass
@@ -102,25 +108,33 @@ class GradientReport:
     """[P, U]"""
     change: dict[str, np.ndarray]
     """[P, U] by input: the share of the gradient that goes with it"""
+    finals: dict[str, np.ndarray]
+    """[P] final returns of the agents that were watched, and of what stands beside them"""
 
     def rows(self) -> dict[str, Interval | None]:
         """Means over a lifetime, with intervals over lifetimes; None where nothing was finite."""
-        measured = {
-            "cosine with PPO's gradient": self.cosine,
-            "norm of the gradient": self.norm,
-            "norm of PPO's gradient": self.ppo_norm,
-        } | {f"changes without {name}": values for name, values in self.change.items()}
+        measured = (
+            {f"final return, {name}": v[:, None] for name, v in self.finals.items()}
+            | {
+                "cosine with PPO's gradient": self.cosine,
+                "norm of the gradient": self.norm,
+                "norm of PPO's gradient": self.ppo_norm,
+            }
+            | {f"changes without {name}": values for name, values in self.change.items()}
+        )
         return {name: _mean(values) for name, values in measured.items()}
 
     def table(self) -> str:
         """For people."""
         head = (
-            f"{self.task}: gradients of the learned loss alone, means over {len(self.cosine)} "
-            "lifetimes with 95 % intervals"
+            f"{self.task}: returns, and gradients of the learned loss alone, means over "
+            f"{len(self.cosine)} lifetimes with 95 % intervals"
         )
         foot = "changes without X: ‖g − g without X‖ / ‖g‖, where the loss is blind to that input"
         rows = [f"{name:<28}{cell}" for name, cell in self.cells().items()]
-        return "\n".join([*wrap(head), *rows, *wrap(foot)])
+        samples = {n: Sample(v[:, None], v[:, None], 0) for n, v in self.finals.items()}
+        said = [line for answer in answers(samples, [LEARNED]) for line in wrap(answer)]
+        return "\n".join([*wrap(head), *rows, *wrap(foot), *said])
 
     def cells(self) -> dict[str, str]:
         """The rows for people, each with a precision of its own: they have no common unit."""
@@ -186,7 +200,9 @@ def inspect(
     about = f"of {updates} updates of {lifetimes} lifetimes"
     with Progress(updates, text=f"gradients: 0 {about}") as progress:
         probe.noted = lambda n: progress.show(n, f"gradients: {n} {about}, {progress.left(n)}")
-        live(method.task, draw_mdps(method.task, seeds), agents, seeds, saved.config.lifetime)
+        mdps = draw_mdps(method.task, seeds)
+        lived = live(method.task, mdps, agents, seeds, saved.config.lifetime)
+    finals = {LEARNED: lived.final_return} | _beside(files, task, made.name, lifetimes, seed)
     return GradientReport(
         made.name,
         files.digests[0],
@@ -197,7 +213,25 @@ def inspect(
         _stack(probe.norms),
         _stack(probe.ppo_norms),
         {name: _stack(values) for name, values in probe.changes.items()},
+        finals,
     )
+
+
+def _beside(
+    files: SavedFiles, task: str | dict[str, Any], label: str, lifetimes: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Final returns of what tells why a file's agents come to theirs, in the same MDPs: agents that
+    never learn, the same ones without reward, and policies if some are known."""
+    methods = [name for name in usual_methods(files, [label]) if name != REFERENCE]
+    protocol = plan(files, [task], methods=methods, lifetimes=lifetimes, seed=seed)
+    found = {}
+    for entry in entries_of(protocol, files):
+        if entry.method in methods:
+            seeds = LifetimeSeeds.of(seed, Purpose.EVALUATION, 0, lifetimes)
+            mdps, agents = draw_mdps(entry.task, seeds), entry.agents(seeds)
+            lived = live(entry.task, mdps, agents, seeds, entry.setup.lifetime)
+            found[entry.method] = lived.final_return
+    return found
 
 
 def inspect_into(

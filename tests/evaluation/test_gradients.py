@@ -113,3 +113,15 @@ def test_numbers_and_picture_are_written_and_no_others_overwritten(
 def test_a_task_that_is_too_large_is_refused(loss: Path) -> None:
     with pytest.raises(UserError, match="does not fit task random-cart-pole: it has 4 obs"):
         inspect(SavedFiles([loss]), "random-cart-pole")
+
+
+def test_what_its_agents_come_to_stands_beside_what_others_do(loss: Path, tmp_path: Path) -> None:
+    """As in an evaluation of the same seed."""
+    watched = inspect(SavedFiles([loss]), "point-goal", lifetimes=3, seed=5)
+    judged = evaluate(loss, "point-goal", lifetimes=3, seed=5, out=tmp_path / "out",
+                      methods=("random", "blind"))  # fmt: skip
+    assert judged is not None and list(watched.finals) == ["learned loss", "random", "blind"]
+    for score in judged.tasks[0].scores:
+        assert np.array_equal(watched.finals[score.entry.method], score.result.final_return)
+    assert "learned loss: uses reward: " in watched.table()
+    assert "final return, blind" in watched.plain()["means"]
