@@ -29,8 +29,8 @@ $(BIN)/.installed-dev: $(BIN)/.installed
 # One rank for each core, and one for the master, which is idle.
 train: install
 	$(BIN)/epg train configs/quickstart.yaml --run runs/quickstart --ranks $(RANKS)
-	$(BIN)/epg evaluate runs/quickstart/best.safetensors --task random-cart-pole \
-		--lifetimes 64 --baselines ppo,random --out runs/quickstart/evaluation
+	$(BIN)/epg evaluate runs/quickstart/best.safetensors --lifetimes 64 \
+		--methods ppo,random,blind --out runs/quickstart/evaluation --ranks $(RANKS)
 
 test: $(BIN)/.installed-dev
 	$(BIN)/python -m pytest --quiet -n 3 --dist loadgroup

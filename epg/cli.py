@@ -210,9 +210,12 @@ def evaluate(
     ] = None,
     *,
     task: Annotated[
-        list[str],
-        typer.Option(help="Task as in a configuration; of a list, or repeated, each one."),
-    ],
+        list[str] | None,
+        typer.Option(
+            help="Task as in a configuration; of a list, or repeated, each one; that of the first "
+            "file's training if left out."
+        ),
+    ] = None,
     lifetimes: Annotated[int, typer.Option(min=2, help="Held-out lifetimes of each method.")] = 32,
     updates: Annotated[
         int | None,
@@ -261,7 +264,7 @@ def evaluate(
 
     The same command again goes on where it stopped; several tasks are crossed with all files.
 
-    Example: epg evaluate runs/quickstart/best.safetensors --task random-cart-pole --lifetimes 64
+    Example: epg evaluate runs/quickstart/best.safetensors --lifetimes 64
     """
     if ranks is not None and launched_size() == 1:
         _start_ranks(ranks)
@@ -273,7 +276,7 @@ def evaluate(
 
         result = run_evaluation(
             losses or [],
-            task=[part for text in task for part in parts_of(_spec("--task", text))],
+            task=[part for text in task or () for part in parts_of(_spec("--task", text))],
             lifetimes=lifetimes,
             updates=updates,
             hidden=_sizes("--hidden", hidden) if hidden is not None else None,
@@ -329,7 +332,10 @@ def inspect(
             f"{shipped.names('loss')}."
         ),
     ],
-    task: Annotated[str, typer.Option(help="Task as in a configuration.")],
+    task: Annotated[
+        str | None,
+        typer.Option(help="Task as in a configuration; that of its training if left out."),
+    ] = None,
     lifetimes: Annotated[int, typer.Option(min=2, help="Number of agents to watch.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of their MDPs and all else.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for numbers and picture.")] = Path("anatomy"),
@@ -338,11 +344,11 @@ def inspect(
 ) -> None:
     """What a loss has learned: its gradient beside PPO's, and what it hangs on.
 
-    Example: epg inspect quickstart --task random-cart-pole
+    Example: epg inspect quickstart
     """
     from epg.evaluation.gradients import inspect_into
 
-    found = inspect_into(out, loss, _spec("--task", task), lifetimes, seed, trust)
+    found = inspect_into(out, loss, _spec("--task", task) if task else "", lifetimes, seed, trust)
     _show(f"{found.table()}\nwritten to {out}")
     if json_:
         print(json.dumps(found.plain()))

@@ -57,7 +57,7 @@ def kill(descriptor):
         os.kill(os.getpid(), signal.SIGKILL)
 os.fsync = kill
 """
-PUBLISHED = Path(__file__).parent.parent / "results" / "quickstart" / "best.safetensors"
+PUBLISHED = Path(__file__).parent.parent / "results" / "shared-skill" / "best.safetensors"
 
 
 @pytest.fixture(scope="module")

@@ -154,18 +154,18 @@ def evaluate(
     In one process, or, where mpirun or srun started several, as their master or worker; None on
     workers. Into `out`: evaluation.json, returns.csv and a picture a task.
     losses: saved files, one or none, made for these tasks or, with zeros for padding, for larger
-    ones; task: one or a list, each by itself; methods: as `epg methods` lists them, untrained,
-    blind, fixed-policy or pretrained, the usual ones if None; trust: as of `epg.load`; asked:
-    updates, U, as in the first file's training if None; hidden, activation: of the agents,
-    learning_rate: of those that learn by a file, alpha: weight of PPO beside it, all as in its
-    training if None; seed: of the held-out MDPs and all else, 0. Every way of learning has the same
-    MDPs, chance and environment steps. Raises `UserError` for what a user can mend.
+    ones; task: one or a list, each by itself, that of the first file's training if empty; methods:
+    as `epg methods` lists them, untrained, blind, fixed-policy or pretrained, the usual ones if
+    None; trust: as of `epg.load`; asked: updates, U, as in the first file's training if None;
+    hidden, activation: of the agents, learning_rate: of those that learn by a file, alpha: weight
+    of PPO beside it, all as in its training if None; seed: of the held-out MDPs and all else, 0.
+    Every way of learning has the same MDPs, chance and environment steps. Raises `UserError` for
+    what a user can mend.
     """
     paths = [losses] if isinstance(losses, str | Path) else list(losses)
     files = SavedFiles(paths, trust)
-    protocol = plan(
-        files, tasks.parts_of(task) if task else (), methods=methods, lifetimes=lifetimes, **asked
-    )
+    specs = tasks.parts_of(task) if task else files.tasks(trust)
+    protocol = plan(files, specs, methods=methods, lifetimes=lifetimes, **asked)
     return carry_out(protocol, files, Path(out))
 
 

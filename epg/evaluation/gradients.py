@@ -244,9 +244,15 @@ def inspect_into(
 ) -> GradientReport:
     """The same of a saved file; anatomy-TASK.json and .png go into a folder, new or not.
 
+    task: that of the file's training if empty.
+
     Raises `UserError` if those of another inspection are there, and for what cannot be written.
     """
     loss = SavedFiles([path], trust)
+    if not task:
+        task, *others = loss.tasks(trust)
+        if others:
+            raise UserError(f"{path}: learned on a mixture; name one of its tasks with --task")
     name = f"anatomy-{tasks.file_name(task)}"
     wanted = {"loss": loss.digests[0], "seed": seed, "lifetimes": lifetimes}
     _refuse_others(folder / f"{name}.json", wanted)  # before minutes of work

@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, Validati
 
 from epg import tasks
 from epg.agents.spec import Units
-from epg.config import Setup, Threads
+from epg.config import Setup, Threads, refuse_own
 from epg.errors import UserError
 from epg.evaluation.policies import OF_POLICIES, PRETRAINED, load_policy, policy_file
 from epg.evaluation.tuned import TUNED, tuned
@@ -130,6 +130,12 @@ class SavedFiles:
     @property
     def threads(self) -> int:
         return self.saved[0].config.threads if self.saved else 1
+
+    def tasks(self, trust: bool = False) -> list[str | dict[str, Any]]:
+        """Those of the first file's training; none without a file. Raises `UserError`."""
+        spec = self.saved[0].task if self.saved else None
+        refuse_own(spec, self.paths[0] if self.paths else "", trust)
+        return tasks.parts_of(spec) if spec else []
 
     def families(self) -> dict[str, list[str]]:
         """Names of files that differ by the seed of their training alone; each seed once."""

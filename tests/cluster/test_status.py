@@ -81,7 +81,7 @@ def test_results_that_were_kept_without_their_state(epg: Run, tmp_path: Path) ->
     run = tmp_path / "quickstart"
     run.mkdir()
     for name in ("config.yaml", "metrics.csv", "best.safetensors"):
-        shutil.copy(RESULTS / "quickstart" / name, run)
+        shutil.copy(RESULTS / "shared-skill" / name, run)
     [status] = listed(epg("status", run, "--json", folder=tmp_path))
     assert (status["state"], status["generation"], status["generations"]) == ("done", 40, 40)
     assert status["best_validation"] > status["fitness"] > 0

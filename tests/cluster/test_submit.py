@@ -184,7 +184,7 @@ def test_status_of_a_run_without_slurm(epg: Run, finished: Path, tmp_path: Path)
 def test_status_of_a_run_of_an_earlier_version(epg: Run, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    shutil.copy(REPOSITORY / "results" / "quickstart" / "config.yaml", run)
+    shutil.copy(REPOSITORY / "results" / "shared-skill" / "config.yaml", run)
     (run / "state.json").write_text('{"state": "done", "generation": 40}')
     said = epg("status", "run", folder=tmp_path)
     assert said.code == 0 and " done " in said.out and " 40/40 " in said.out, said

@@ -13,13 +13,13 @@ import pytest
 from epg.runs.files import seal, unseal
 from epg.settings import parse_yaml
 
-RESULTS = Path(__file__).parents[2] / "results" / "quickstart"
+RESULTS = Path(__file__).parents[2] / "results" / "shared-skill"
 OUTPUTS = ("evaluation.json", "returns.csv", "random-cart-pole.png")
 STARTED = (
     "evaluate", RESULTS / "best.safetensors", "--task", "random-cart-pole", "--lifetimes", "64",
     "--baselines", "ppo,random,reinforce,untrained,sb3-ppo", "--out", "evaluation",
 )  # fmt: skip
-"""The command in results/quickstart/README.md."""
+"""The command in results/shared-skill/README.md."""
 
 
 @pytest.fixture

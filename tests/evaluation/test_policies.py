@@ -113,7 +113,7 @@ def test_pretrained_agents_begin_as_the_policy_and_learn(policy: Path) -> None:
 def test_they_stand_beside_a_loss_once_the_policy_is_known(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = SavedFiles(["quickstart"])
+    files = SavedFiles(["shared-skill"])
     usual = ("ppo", "random", "blind")
     assert plan(files, [TASK], methods=None, lifetimes=2).methods == (
         *usual, "fixed-policy", "pretrained",
@@ -121,7 +121,7 @@ def test_they_stand_beside_a_loss_once_the_policy_is_known(
     assert plan(SavedFiles([policy]), [TASK], methods=None, lifetimes=2).methods == (
         "ppo", "random", "fixed-policy", "pretrained",
     )  # fmt: skip
-    found = evaluate("quickstart", TASK, lifetimes=4, updates=2, out=tmp_path / "out")
+    found = evaluate("shared-skill", TASK, lifetimes=4, updates=2, out=tmp_path / "out")
     assert found is not None
     scores = {score.entry.method: score for score in found.tasks[0].scores}
     assert {s.result.episode_returns.shape for s in scores.values()} == {(4, 2)}
@@ -134,7 +134,7 @@ def test_they_stand_beside_a_loss_once_the_policy_is_known(
     policy_file(TASK).rename(tmp_path / "aside")
     assert plan(files, [TASK], methods=None, lifetimes=2).methods == usual
     with pytest.raises(UserError, match="fixed-policy: none is known for random-cart-pole; epg tu"):
-        evaluate("quickstart", TASK, methods=("pretrained",), lifetimes=4, out=tmp_path / "new")
+        evaluate("shared-skill", TASK, methods=("pretrained",), lifetimes=4, out=tmp_path / "new")
     (tmp_path / "aside").rename(policy_file(TASK))
 
 

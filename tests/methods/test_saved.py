@@ -182,7 +182,12 @@ def test_a_later_format_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch)
 # What was published, in format 1
 
 
-@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
+OF_FORMAT_1 = [
+    path for path in PUBLISHED if path.parent.name not in ("masked-cart-pole", "quickstart")
+]
+
+
+@pytest.mark.parametrize("path", OF_FORMAT_1, ids=lambda path: path.parent.name)
 def test_published_losses_load(path: Path, tmp_path: Path) -> None:
     found, tensors = files.load(path), load_file(path)
     assert set(found.params) == set(tensors)
@@ -207,7 +212,9 @@ def test_published_losses_load(path: Path, tmp_path: Path) -> None:
 
 
 def test_there_are_published_losses() -> None:
-    assert {"quickstart", "random-hopper", "dir-hopper"} <= {p.parent.name for p in PUBLISHED}
+    names = {path.parent.name for path in PUBLISHED}
+    assert {"quickstart", "shared-skill", "random-hopper", "dir-hopper"} <= names
+    assert len(OF_FORMAT_1) == 4
 
 
 # Code of its maker's own, which a file may name

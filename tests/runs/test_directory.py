@@ -22,7 +22,7 @@ from epg.runs.metrics import columns_of
 
 Run = Callable[..., object]
 ROOT = Path(__file__).parents[2]
-QUICKSTART, CONFIGS = ROOT / "results" / "quickstart", ROOT / "configs"
+QUICKSTART, CONFIGS = ROOT / "results" / "shared-skill", ROOT / "configs"
 SOMETIMES = ("validation", "gradient_cosine", "pair_signal")
 """Columns that may be empty: not measured in every generation, or not defined."""
 COLUMNS = columns_of(Epg.metrics)
@@ -211,7 +211,7 @@ def old(tmp_path: Path) -> Path:
 def test_an_old_run_that_is_done_is_done(epg: Run, old: Path, contents: Run) -> None:
     """For the same configuration, whichever layout it is written in; nothing is changed."""
     before = contents(old)
-    for config in (QUICKSTART / "config.yaml", CONFIGS / "quickstart.yaml"):
+    for config in (QUICKSTART / "config.yaml", CONFIGS / "shared-skill.yaml"):
         said = epg("train", config, "--run", old, folder=old.parent)
         assert (said.code, said.err) == (0, "")
         assert said.out == f"{old}: all 40 generations were done before\n"
@@ -234,11 +234,11 @@ def test_an_old_run_is_not_gone_on_with(epg: Run, old: Path, contents: Run) -> N
     before = contents(old)
     told = {"steps=41": "begun by an earlier version", "seed=1": "seed: there 0, here 1"}
     for more, why in told.items():
-        said = epg("train", CONFIGS / "quickstart.yaml", "--run", old, more, folder=old.parent)
+        said = epg("train", CONFIGS / "shared-skill.yaml", "--run", old, more, folder=old.parent)
         assert (said.code, said.out) == (2, "") and said.err.count("\n") == 1
         assert said.err.startswith(f"epg: {old}: ") and why in said.err
     assert contents(old) == before
 
 
 def test_the_configuration_of_an_old_run_is_read(old: Path) -> None:
-    assert read_config(old) == load(CONFIGS / "quickstart.yaml")
+    assert read_config(old) == load(CONFIGS / "shared-skill.yaml")
