@@ -18,7 +18,7 @@ from epg.training.loop import cost_of_step, train
 LAYERS: dict[str, tuple[int, ...]] = {"linear": (), "mlp": (32, 32)}
 """Of the policies that evolve; the better one is kept."""
 PAIRS, SIGMA, LEARNING_RATE = 32, 0.1, 0.1
-VALIDATIONS = 20
+VALIDATIONS = 10
 """In an evolution, about; each of 64 lifetimes, none of which trains."""
 FEWEST = 10
 """Generations of an evolution."""

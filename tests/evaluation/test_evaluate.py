@@ -57,7 +57,8 @@ def returns(result: Evaluation) -> dict[str, list[float]]:
 
 
 def evaluate(loss: object, out: Path, **changes: object) -> Evaluation:
-    settings = {"task": "point-goal", "lifetimes": LIFETIMES, "out": out, **changes}
+    usual = {"task": "point-goal", "methods": ("ppo", "random"), "lifetimes": LIFETIMES}
+    settings = {**usual, "out": out, **changes}
     result: Evaluation = epg.evaluate(loss, **settings)
     return result
 
@@ -320,3 +321,11 @@ def test_methods_that_cannot_live_without_a_file(
     assert said.code == 2 and said.out == ""
     assert said.err.startswith(f"epg: {message}") and said.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_task_it_is_that_of_the_training(loss: Path, tmp_path: Path) -> None:
+    found = evaluate(loss, tmp_path / "a", task="", methods=None)
+    assert [task.task for task in found.tasks] == ["point-goal"]
+    assert list(returns(found)) == ["learned loss", "ppo", "random", "blind"]
+    with pytest.raises(UserError, match="task: found none, expected at least one"):
+        evaluate((), tmp_path / "b", task="")

@@ -69,17 +69,14 @@ def test_the_same_again_lives_nothing_and_on_ranks_it_is_the_same(
     evolve_policies(load(tiny, [f"task={TASK}"]), steps=200_000)
     assert policy.read_bytes() == before
     assert rows == [(r / "metrics.csv").read_text() for r in policy.with_suffix("").iterdir()]
-    said = epg(
-        "tune", tiny, f"task={TASK}", "--methods", "fixed-policy", "--steps", 1, "--ranks", 3,
-        folder=tmp_path, environment={"EPG_CACHE": str(tmp_path / "ranks")},
-    )  # fmt: skip
-    alone = epg(
-        "tune", tiny, f"task={TASK}", "--methods", "fixed-policy", "--steps", 1,
-        folder=tmp_path, environment={"EPG_CACHE": str(tmp_path / "alone")},
-    )  # fmt: skip
-    assert said.code == alone.code == 0, said
-    assert "random-cart-pole: fixed-policy, " in said.out and "10 generations" in said.out
-    files = [tmp_path / where / "policies" / f"{TASK}.safetensors" for where in ("ranks", "alone")]
+    evolve = ("tune", tiny, "--methods", "fixed-policy", "--steps", 1)
+    places = [tmp_path / "ranks", tmp_path / "alone"]
+    for place, ranks in zip(places, (("--ranks", 3), ()), strict=True):
+        own = {"EPG_CACHE": str(place)}
+        said = epg(*evolve, *ranks, folder=tmp_path, environment=own)
+        assert said.code == 0, said
+        assert "point-goal: fixed-policy, " in said.out and "10 generations" in said.out
+    files = [place / "policies" / "point-goal.safetensors" for place in places]
     ours, theirs = map(load_file, files)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 

@@ -72,7 +72,7 @@ def test_a_browser_shows_pictures_and_table_and_has_nothing_to_complain_of(
         for row in browser.find_elements("css selector", "table.statistics tr")
     ]
     assert rows[0][:6] == ["final return", "mean", "IQM", "P(> ppo)", "median", "area, IQM"]
-    assert [row[0] for row in rows[1:]] == ["learned loss", "ppo", "random"]
+    assert [row[0] for row in rows[1:]] == ["learned loss", "ppo", "random", "blind"]
     told = json.loads((run / "evaluation" / "evaluation.json").read_text())["tasks"][0]["rows"]
     for row, entry in zip(rows[1:], told, strict=True):
         mean = entry["final_return"]["mean"]
@@ -123,8 +123,9 @@ def test_what_is_wider_than_the_screen_scrolls_by_itself(
 
 def test_the_page_opens_with_a_verdict_and_says_when_and_how_long(run: Path) -> None:
     page = html.unescape((run / "report.html").read_text())
-    [said] = re.findall('<p class="verdict">(.*)</p>', page)
-    assert page.index(said) < page.index("<h2>")
+    said, uses = re.findall('<p class="verdict">(.*)</p>', page)
+    assert page.index(said) < page.index(uses) < page.index("<h2>")
+    assert uses.startswith("learned loss: uses reward: ")
     rows = json.loads((run / "evaluation" / "evaluation.json").read_text())["tasks"][0]["rows"]
     ours, ppo = (row["final_return"]["mean"]["value"] for row in rows[:2])
     found = re.fullmatch(
@@ -172,10 +173,13 @@ def test_seeds_have_one_page_together(
     page = html.unescape((runs / "report.html").read_text())
     for seed in (0, 1):
         assert f"seed-{seed}: done after 2 of 2 generations" in page
-    [said] = re.findall('<p class="verdict">(.*)</p>', page)
+    said, *uses = re.findall('<p class="verdict">(.*)</p>', page)
+    assert [use.partition(":")[0] for use in uses] == ["seed-0", "seed-1"]
     assert "the losses of 2 seeds" in said and "2 evolution seeds, each the mean of 3" in said
     rows = json.loads((runs / "evaluation" / "evaluation.json").read_text())["tasks"][0]["rows"]
-    assert [row["method"] for row in rows] == ["2 seeds", "seed-0", "seed-1", "ppo", "random"]
+    assert [row["method"] for row in rows] == [
+        "2 seeds", "seed-0", "seed-1", "ppo", "random", "blind seed-0", "blind seed-1",
+    ]  # fmt: skip
     assert "with 2 the interval is their minimum and maximum" in page
     pictures = {picture.stem for picture in (runs / "report").glob("*.png")}
     assert pictures == {"fitness", "health", "curves-point-goal"}

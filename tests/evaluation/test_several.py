@@ -368,7 +368,6 @@ def test_the_published_table_is_the_papers() -> None:
          "2 and 2; zeros can pad tasks up to that size, not a loss"),
         ({"task": "cart-pole"}, "its actions are discrete, the loss is made for continuous ones"),
         ({"task": ["point-goal", "point-goal"]}, "task point-goal: found twice"),
-        ({"task": []}, "task: found none"),
         ({"methods": ("pop",)}, "method: unknown name 'pop'; did you mean ppo or dpo? allowed: "
          "epg, ppo, dpo, reinforce, random, "),
         ({"methods": ("ppo", "ppo")}, "method ppo: found twice"),

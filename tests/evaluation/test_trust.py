@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+
+from epg.methods.saved import load
 
 Run = Callable[..., object]
 EVIL = """\
@@ -26,6 +29,23 @@ def theirs(finished: Path, tmp_path: Path) -> Path:
 
 def change(file: Path, **changes: object) -> None:
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | changes))
+
+
+@pytest.mark.parametrize("task", ["evil:Evil", "gym:evil:Evil-v0"])
+@pytest.mark.parametrize("command", ["evaluate", "inspect"])
+def test_the_task_of_a_file_of_theirs_is_not_taken_unasked(
+    epg: Run, finished: Path, tmp_path: Path, command: str, task: str
+) -> None:
+    (tmp_path / "evil.py").write_text(EVIL)
+    replace(load(finished / "best.safetensors"), task=task).save(tmp_path / "theirs.safetensors")
+    said = epg(command, "theirs.safetensors", "--lifetimes", 2, folder=tmp_path)
+    assert said.code == 2 and len(said.err.splitlines()) == 1, said
+    assert f"theirs.safetensors: names code of its maker's own ({task})" in said.err
+    assert not (tmp_path / "imported").exists()
+    if command == "evaluate" and task == "evil:Evil":
+        said = epg(command, "theirs.safetensors", "--lifetimes", 2, "--updates", 1, "--trust",
+                   folder=tmp_path)  # fmt: skip
+        assert said.code == 0 and (tmp_path / "imported").exists()
 
 
 @pytest.mark.parametrize(
