@@ -45,7 +45,7 @@ def refused(said: object, *told: str) -> None:
         (["train", "a.yaml", "--runs", "x"], "--runs"),
         (["train", "a.yaml", "--ranks", "1"], "--ranks"),
         (["train", "a.yaml", "--ranks", "two"], "--ranks"),
-        (["evaluate", "a.safetensors"], "task"),
+        (["evaluate"], "task"),
         (["evaluate", "a", "--task", "x", "--lifetimes", "-3"], "--lifetimes"),
         (["evaluate", "a", "--task", "x", "--alpha", "2"], "--alpha"),
     ],

@@ -116,14 +116,14 @@ def test_an_evaluation_lets_it_learn_as_often_as_it_was_tuned_to(
     each, updates = winner["steps_per_update"], winner["updates"]
     kept().write_text(
         text.replace(f"steps_per_update: {each}\n", "steps_per_update: 128\n")
-        .replace(f"updates: {updates}\n", "updates: 64\n")
+        .replace(f"updates: {updates}\n", "updates: 2\n")
         .replace("hidden:\n  - 8\n", "hidden:\n  - 64\n  - 64\n")
     )
     found = evaluate(task="random-cart-pole", methods=("ppo", "random"), lifetimes=2,
-                     out=tmp_path / "out")  # fmt: skip
+                     updates=4, out=tmp_path / "out")  # fmt: skip
     assert found is not None
     ppo, random = found.tasks[0].scores
-    assert ppo.entry.setup.lifetime.steps == random.entry.setup.lifetime.steps == 128 * 64
-    assert ppo.result.episode_returns.shape == (2, 64)
-    assert random.result.episode_returns.shape == (2, 128)
+    assert ppo.entry.setup.lifetime.steps == random.entry.setup.lifetime.steps == 128 * 2
+    assert ppo.result.episode_returns.shape == (2, 2)
+    assert random.result.episode_returns.shape == (2, 4)
     assert (tmp_path / "out" / "random-cart-pole.png").stat().st_size > 1000
