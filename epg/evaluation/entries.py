@@ -9,7 +9,7 @@ from epg.agents.base import Agents
 from epg.config import Config, Setup
 from epg.errors import UserError
 from epg.evaluation.entry import Entry, entry_of
-from epg.evaluation.policies import FIXED, OF_POLICIES, PRETRAINED, load_policy, policy_file
+from epg.evaluation.policies import FIXED, OF_POLICIES, PRETRAINED, load_policy
 from epg.evaluation.protocol import (
     OF_FILES,
     UNTRAINED,
@@ -83,7 +83,7 @@ def _of_policy(method: str, task: Task, setup: Setup, how: str, protocol: Protoc
     if digest != protocol.policies.get(task.name):
         raise UserError(f"{task.name}: another policy was evolved since; name a new --out")
     if why := saved.misfit(task):
-        raise UserError(f"{policy_file(task.name)}: does not fit {why}")
+        raise UserError(f"{FIXED}: does not fit {why}")
     made = saved.method(task, saved.config.with_setup(setup))
     assert isinstance(made, FixedPolicy)
     layers = ",".join(map(str, saved.config.method.hidden)) or "none: it is linear"  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from epg import tasks
 from epg.agents.spec import Units
 from epg.config import Setup, Threads, refuse_own
 from epg.errors import UserError
-from epg.evaluation.policies import OF_POLICIES, PRETRAINED, load_policy, policy_file
+from epg.evaluation.policies import OF_POLICIES, PRETRAINED, known_policy, load_policy
 from epg.evaluation.tuned import TUNED, tuned
 from epg.methods.base import make_algorithm
 from epg.methods.saved import Saved, load
@@ -254,7 +254,7 @@ def usual_methods(files: SavedFiles, labels: Sequence[str]) -> tuple[str, ...]:
     tells why they are."""
     sighted = [saved for saved in files.saved if not saved.blindable]
     blind = (BLIND,) if files.saved and not sighted else ()
-    known = files.saved and all(policy_file(label).is_file() for label in labels)
+    known = files.saved and all(known_policy(label) for label in labels)
     return ("ppo", "random", *blind, *(OF_POLICIES if known else ()))
 
 

@@ -97,7 +97,8 @@ def reward_use(samples: Mapping[str, Sample], name: str, blind: str) -> str:
     floor = samples[FLOOR].finals.mean() if FLOOR in samples else None
     shown = f"without reward {cells_of([gap])[0]} less"
     if floor is not None and sighted.mean() > floor:
-        shown += f", {(without.mean() - floor) / (sighted.mean() - floor):.0%} of what is gained"
+        part = round((without.mean() - floor) / (sighted.mean() - floor), 2) + 0.0
+        shown += f", {part:.0%} of what is gained"
     if gap.low <= 0:
         return f"{name}: uses reward: not shown ({shown})"
     if floor is None or without.mean() - floor <= SMALL * (sighted.mean() - floor):

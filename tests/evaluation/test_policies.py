@@ -25,7 +25,9 @@ from epg.tasks import make
 from epg.tasks.base import draw_mdps
 from epg.training.policies import evolve_policies
 
-TASK = "random-cart-pole"
+TASK: dict[str, Any] = {"name": "random-cart-pole", "force": [9, 11]}
+LABEL = "random-cart-pole(force=9..11)"
+AS_SETTING = "task={name: random-cart-pole, force: [9, 11]}"
 
 
 @pytest.fixture(scope="module")
@@ -37,23 +39,23 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def policy(cache: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The policy of a family, evolved once."""
     monkeypatch.setenv("EPG_CACHE", str(cache))
-    path = policy_file(TASK)
+    path = policy_file(LABEL)
     if not path.exists():
-        assert evolve_policies(load(tiny, [f"task={TASK}"]), steps=200_000) == [path]
+        assert evolve_policies(load(tiny, [AS_SETTING]), steps=200_000) == [path]
     return path
 
 
 def lived(agents_of: Callable[[LifetimeSeeds], Any], updates: int = 4) -> Any:
     task, seeds = make(TASK), LifetimeSeeds.of(3, Purpose.EVALUATION, 0, 6)
-    setup = load_policy(TASK)[0].config.setup.change(
+    setup = load_policy(LABEL)[0].config.setup.change(
         updates=updates, steps_per_update=64, buffer=64
     )
     return live(task, draw_mdps(task, seeds), agents_of(seeds), seeds, setup.lifetime)
 
 
 def test_the_better_of_two_is_kept_and_solves_the_family(policy: Path) -> None:
-    saved, _ = load_policy(TASK)
-    assert saved.config.method.name == "fixed-policy" and saved.tasks == (TASK,)
+    saved, _ = load_policy(LABEL)
+    assert saved.config.method.name == "fixed-policy" and saved.tasks == (LABEL,)
     runs = sorted(policy.with_suffix("").iterdir())
     assert [run.name.partition("-")[0] for run in runs] == ["linear", "mlp"]
     assert policy.read_bytes() in {(run / "best.safetensors").read_bytes() for run in runs}
@@ -66,7 +68,7 @@ def test_the_same_again_lives_nothing_and_on_ranks_it_is_the_same(
 ) -> None:
     before = policy.read_bytes()
     rows = [(run / "metrics.csv").read_text() for run in policy.with_suffix("").iterdir()]
-    evolve_policies(load(tiny, [f"task={TASK}"]), steps=200_000)
+    evolve_policies(load(tiny, [AS_SETTING]), steps=200_000)
     assert policy.read_bytes() == before
     assert rows == [(r / "metrics.csv").read_text() for r in policy.with_suffix("").iterdir()]
     evolve = ("tune", tiny, "--methods", "fixed-policy", "--steps", 1)
@@ -82,7 +84,7 @@ def test_the_same_again_lives_nothing_and_on_ranks_it_is_the_same(
 
 
 def test_pretrained_agents_begin_as_the_policy_and_learn(policy: Path) -> None:
-    saved, _ = load_policy(TASK)
+    saved, _ = load_policy(LABEL)
     setup = saved.config.setup.change(
         updates=4, steps_per_update=64, buffer=64, minibatch=16, learning_rate=3e-3
     )
@@ -124,15 +126,18 @@ def test_they_stand_beside_a_loss_once_the_policy_is_known(
     assert {s.result.episode_returns.shape for s in scores.values()} == {(4, 2)}
     assert {s.entry.setup.lifetime.steps for s in scores.values()} == {128}
     assert "more than a policy that never learns: no" in found.table()
-    settings = found.protocol.tuned[TASK]
+    settings = found.protocol.tuned[LABEL]
     assert settings["pretrained"] == settings["ppo"]
     assert "begins with fixed-policy" in scores["pretrained"].entry.about
     # another policy is another evaluation
-    policy_file(TASK).rename(tmp_path / "aside")
+    policy_file(LABEL).rename(tmp_path / "aside")
     assert plan(files, [TASK], methods=None, lifetimes=2).methods == usual
-    with pytest.raises(UserError, match="fixed-policy: none is known for random-cart-pole; epg tu"):
+    with pytest.raises(UserError, match=r"fixed-policy: none is known for random-cart-pole\(force=9"):
         evaluate("shared-skill", TASK, methods=("pretrained",), lifetimes=4, out=tmp_path / "new")
-    (tmp_path / "aside").rename(policy_file(TASK))
+    (tmp_path / "aside").rename(policy_file(LABEL))
+    # of some families one comes with the package
+    comes = plan(files, ["random-cart-pole"], methods=None, lifetimes=2)
+    assert comes.methods == (*usual, "fixed-policy", "pretrained")
 
 
 @pytest.mark.parametrize(

@@ -107,9 +107,9 @@ def test_a_name_stands_for_a_loss_that_comes_with_the_package(
     here = shipped.named("loss")
     assert list(here.values()) == PUBLISHED
     mine = shutil.copy(here["dir-hopper"], "mine.safetensors")
-    judged = SavedFiles(["quickstart", "random-hopper", mine])
-    assert judged.names == ["quickstart", "random-hopper", "mine"]
-    assert judged.digests[0] == hashlib.sha256(here["quickstart"].read_bytes()).hexdigest()
+    judged = SavedFiles(["shared-skill", "random-hopper", mine])
+    assert judged.names == ["shared-skill", "random-hopper", "mine"]
+    assert judged.digests[0] == hashlib.sha256(here["shared-skill"].read_bytes()).hexdigest()
     for name, path in here.items():
         assert same(files.load(name), files.load(path))
     Path(mine).rename("quickstart")
