@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from torch import Tensor
@@ -20,12 +21,14 @@ class PretrainedActorCritic(ActorCritic):
         self, spec: AgentSpec, hidden: Units, policy: Tensor, seeds: LifetimeSeeds
     ) -> None:
         """spec: of the agents but for their policies; hidden, policy [size]: layers and
-        parameters of these, in the order of `AgentSpec.policy_shapes`."""
+        parameters of these, in the order of `AgentSpec.policy_shapes`. Their noise is that of
+        agents at first: a policy that evolved to act with little of it would not learn."""
         acting = replace(spec, hidden=hidden)
         own = unflatten(policy.expand(len(seeds), -1), acting.policy_shapes())
-        drawn = init_parameters(spec, seeds).items()
-        others = {name: p for name, p in drawn if not name.startswith("policy.")}
-        super().__init__(acting, own | others, train_memory=False)
+        drawn = init_parameters(spec, seeds)
+        layers = {name: p for name, p in own.items() if name != "policy.log_std"}
+        others = {name: p for name, p in drawn.items() if not re.match(r"policy\.\d", name)}
+        super().__init__(acting, layers | others, train_memory=False)
         self._value_layers = len(spec.hidden) + 1
 
     def values(self, observations: Tensor) -> Tensor:

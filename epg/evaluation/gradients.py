@@ -131,7 +131,8 @@ class GradientReport:
             f"{len(self.cosine)} lifetimes with 95 % intervals"
         )
         foot = "changes without X: ‖g − g without X‖ / ‖g‖, where the loss is blind to that input"
-        rows = [f"{name:<28}{cell}" for name, cell in self.cells().items()]
+        width = max(map(len, self.rows()))
+        rows = [f"{name:<{width}}  {cell}" for name, cell in self.cells().items()]
         samples = {n: Sample(v[:, None], v[:, None], 0) for n, v in self.finals.items()}
         said = [line for answer in answers(samples, [LEARNED]) for line in wrap(answer)]
         return "\n".join([*wrap(head), *rows, *wrap(foot), *said])

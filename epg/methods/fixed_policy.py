@@ -83,7 +83,8 @@ class FixedPolicy(Evolved):
         return FrozenAgents(ActorCritic(self.agent, parameters, train_memory=False), seeds)
 
     def pretrained(self, params: Params, setup: Setup, seeds: LifetimeSeeds) -> Agents:
-        """Agents that begin with the policy and go on with PPO, one for each of P seeds.
+        """Agents that begin with the policy, but for its noise, and go on with PPO; one for each
+        of P seeds.
 
         setup: how they are built but for the policy, live and learn.
         """

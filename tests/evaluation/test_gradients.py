@@ -52,7 +52,7 @@ def test_a_loss_that_ignores_an_input_does_not_change_without_it(loss: Path, cha
     save_with(loss, changed, "step.weight", CONTEXT_COLUMNS)
     blind = inspect(SavedFiles([changed]), "point-goal", lifetimes=3)
     assert (blind.change["context"] == 0).all() and (blind.change["reward"] > 0).all()
-    assert "changes without context     0 [0, 0]" in blind.table()
+    assert "changes without context      0 [0, 0]" in blind.table()
 
 
 def test_ppo_itself_goes_the_way_of_ppo(loss: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_a_constant_loss_has_no_direction(loss: Path, changed: Path) -> None:
     found = inspect(SavedFiles([changed]), "point-goal", lifetimes=2)
     assert np.isnan(found.cosine).all() and (found.norm == 0).all()
     assert found.picture().startswith(b"\x89PNG\r\n\x1a\n")
-    assert "cosine with PPO's gradient  –" in found.table()
+    assert "cosine with PPO's gradient   –" in found.table()
     assert found.plain()["means"]["cosine with PPO's gradient"] is None
 
 
