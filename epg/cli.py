@@ -560,7 +560,12 @@ def _start_ranks(ranks: int) -> None:
     launcher = Launcher()
     launcher.start(ranks, sys.argv[1:])
     code = launcher.wait() or 0
-    raise typer.Exit(CODES[launcher.signal_name] if launcher.signal_name else code)
+    if launcher.signal_name:
+        name = launcher.signal_name
+        print(f"epg: told to end ({name}); that is all mpirun's words above are about",
+              file=sys.stderr, flush=True)  # fmt: skip
+        raise typer.Exit(CODES[name])
+    raise typer.Exit(code)
 
 
 def _names(text: str) -> tuple[str, ...]:

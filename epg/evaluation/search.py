@@ -4,7 +4,7 @@ best."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +15,20 @@ from epg.methods.base import make_algorithm
 from epg.tasks.base import Task
 
 VALUES: dict[str, tuple[Any, ...]] = {
-    "steps_per_update": (16, 32, 64, 128, 256, 512, 1024, 2048),
+    "steps_per_update": (0.125, 0.25, 0.5, 1, 2, 4, 8, 16),
     "learning_rate": (1e-4, 1.7e-4, 3e-4, 5.5e-4, 1e-3, 1.7e-3, 3e-3, 5.5e-3, 1e-2, 1.7e-2, 3e-2),
-    "minibatch": (16, 32, 64, 128),
+    "minibatch": (0.5, 1, 2, 4),
     "passes": (1, 2, 3, 5, 10, 15, 20, 30),
     "discount": (0.9, 0.95, 0.98, 0.99, 0.995, 0.999),
     "gae_lambda": (0.8, 0.9, 0.95, 0.98, 1.0),
     "clip": (0.1, 0.15, 0.2, 0.3, 0.4),
 }
-"""All values of each setting, in order."""
+"""All values of each setting, in order; of those in RELATIVE times what is configured."""
+RELATIVE = ("steps_per_update", "minibatch")
 COARSE: dict[str, tuple[Any, ...]] = {
-    "steps_per_update": (64, 128, 256, 512),
+    "steps_per_update": (0.5, 1, 2, 4),
     "learning_rate": (3e-4, 1e-3, 3e-3, 1e-2),
-    "minibatch": (32,),
+    "minibatch": (1,),
     "passes": (1, 3, 10, 20),
     "discount": (0.99,),
     "gae_lambda": (0.95,),
@@ -68,14 +69,14 @@ class Space:
         setting: Setting = {}
         for name in algorithm.searched:
             inner, place = divmod(inner, len(VALUES[name]))
-            setting[name] = VALUES[name][place]
+            setting[name] = self._values(name)[place]
         return entry_of(method, algorithm, task, with_setting(self.setup, setting))
 
     def number(self, task: Task, method: str, setting: Setting) -> int:
-        """Of a setting; of one without settings: that of all it is. Raises `ValueError`."""
+        """Of a setting. Raises `ValueError` if it is none of them."""
         inner, base = 0, 1
         for name in make_algorithm(method).searched:
-            inner += base * VALUES[name].index(setting[name])
+            inner += base * self._values(name).index(setting[name])
             base *= len(VALUES[name])
         pair = self.tasks.index(task) * len(self.methods) + self.methods.index(method)
         return pair * self._size + inner
@@ -86,21 +87,23 @@ class Space:
         return {name: entry.setup.get(name) for name in make_algorithm(entry.method).searched}
 
     def fits(self, setting: Setting) -> bool:
-        """Whether it divides a life into updates, and these into minibatches."""
+        """Whether it is one of them, and divides a life into updates, these into minibatches."""
+        if any(not value or value not in self._values(name) for name, value in setting.items()):
+            return False
         each = setting.get("steps_per_update", self.setup.lifetime.steps_per_update)
         return not self.setup.lifetime.steps % each and not each % setting.get("minibatch", 1)
 
     def coarse(self, task: Task, method: str) -> Iterator[int]:
         """The first round."""
-        yield from self._numbers(task, method, _product(make_algorithm(method).searched))
+        yield from self._numbers(task, method, self._product(make_algorithm(method).searched))
 
     def fine(self, number: int) -> Iterator[int]:
         """What is next to a setting: one value one step further, or one step back."""
         entry, setting = self[number], self.setting(number)
         near = [
-            setting | {name: VALUES[name][place]}
+            setting | {name: self._values(name)[place]}
             for name, value in setting.items()
-            for place in (VALUES[name].index(value) - 1, VALUES[name].index(value) + 1)
+            for place in (self._values(name).index(value) + step for step in (-1, 1))
             if 0 <= place < len(VALUES[name])
         ]
         yield from self._numbers(entry.task, entry.method, near)
@@ -108,15 +111,21 @@ class Space:
     def _numbers(self, task: Task, method: str, settings: Iterable[Setting]) -> Iterator[int]:
         return (self.number(task, method, each) for each in settings if self.fits(each))
 
+    def _values(self, name: str, of: Mapping[str, tuple[Any, ...]] = VALUES) -> tuple[Any, ...]:
+        """Of a setting, in order; of a relative one 0 in place of what is no whole number."""
+        if name not in RELATIVE:
+            return of[name]
+        numbers = (self.setup.get(name) * factor for factor in of[name])
+        return tuple(int(number) if number == int(number) else 0 for number in numbers)
+
+    def _product(self, names: Sequence[str]) -> Iterator[Setting]:
+        if not names:
+            yield {}
+            return
+        for value in self._values(names[0], COARSE):
+            for rest in self._product(names[1:]):
+                yield {names[0]: value} | rest
+
 
 def _size(names: Sequence[str]) -> int:
     return math.prod(len(VALUES[name]) for name in names)
-
-
-def _product(names: Sequence[str]) -> Iterator[Setting]:
-    if not names:
-        yield {}
-        return
-    for value in COARSE[names[0]]:
-        for rest in _product(names[1:]):
-            yield {names[0]: value} | rest

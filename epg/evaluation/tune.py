@@ -13,7 +13,7 @@ from epg import tasks
 from epg.config import Config
 from epg.errors import UserError
 from epg.evaluation.entry import EntryRunner, check_entries
-from epg.evaluation.search import COARSE, Setting, Space
+from epg.evaluation.search import Setting, Space
 from epg.evaluation.tuned import about, cache, effort, finalists_of, keep, kept
 from epg.farm import Farm
 from epg.farm.run import run_on_ranks
@@ -106,13 +106,6 @@ class Search:
         self.fresh = FRESH * lifetimes
         self._pairs = [(task, method) for task in space.tasks for method in space.methods]
         self._coarse = {pair: list(space.coarse(*pair)) for pair in self._pairs}
-        for task, method in self._pairs:
-            if not self._coarse[task, method]:
-                life = space.setup.lifetime
-                raise UserError(
-                    f"lifetime: found {life.updates} updates every {life.steps_per_update} steps, "
-                    f"allowed: {life.steps} steps that one of {COARSE['steps_per_update']} divides"
-                )
 
     def first(self) -> list[int]:
         """The settings that are tried whatever comes of them."""

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from patience import Patience
 
 from accidents.site import HERE
 from accidents.test_every_write import OPERATIONS, STOP, WATCHED
@@ -176,6 +179,24 @@ def test_killed_ranks_at_random_moments(
     check(place, (out, err))
 
 
+@pytest.mark.soak
+def test_ctrl_c_of_ranks_is_told_below_the_launchers_words(place: Place, check: Check) -> None:
+    told = place.background("--ranks", "3", TROUBLE_SECONDS="0.5")
+    patience = Patience(place.folder)
+    while not list(place.folder.rglob("journal.jsonl")):
+        assert told.poll() is None, told.communicate()
+        patience.ask()
+        time.sleep(0.1)
+    told.send_signal(signal.SIGINT)
+    out, err = told.communicate()
+    assert told.returncode == 130, (out, err)
+    last = err.splitlines()[-1]
+    assert last == "epg: told to end (SIGINT); that is all mpirun's words above are about"
+    said = place.start()
+    assert said.code == 0, said
+    check(place, said)
+
+
 @pytest.mark.parametrize("slow", ["0", pytest.param("0.5", marks=pytest.mark.soak)])
 def test_two_at_once(twin: Place, place: Place, check: Check, slow: str) -> None:
     """One is refused, or comes after the other; what they leave is one's."""
@@ -196,6 +217,7 @@ def test_two_tunings_of_different_things_share_one_file(
         budgets = [f"lifetime.updates={updates}" for updates in (1, 2, 3)]
         said = list(pool.map(lambda budget: place.start(budget), budgets))
     assert [(each.code, each.err) for each in said] == [(0, "")] * 3, said
-    kept = (tmp_path / "kept" / "tuned.yaml").read_text()
-    assert [f"updates: {n}" in kept for n in (1, 2, 3)] == [True] * 3, kept
+    kept = yaml.safe_load((tmp_path / "kept" / "tuned.yaml").read_text())["trouble:Trouble"]
+    steps = [entry["updates"] * entry["steps_per_update"] for entry in kept]
+    assert sorted(steps) == [32, 64, 96], kept
     assert not list((tmp_path / "cache").iterdir())

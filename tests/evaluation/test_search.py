@@ -13,7 +13,7 @@ from epg.config import Setup, load
 from epg.errors import UserError
 from epg.evaluation.entry import EntryRunner
 from epg.evaluation.evaluate import evaluate
-from epg.evaluation.search import COARSE, VALUES, Space
+from epg.evaluation.search import COARSE, RELATIVE, VALUES, Space
 from epg.evaluation.tune import tune
 from epg.evaluation.tuned import kept, tuned
 from epg.farm.work import Unit
@@ -47,7 +47,8 @@ def test_the_coarse_grid_has_every_value_with_every_other(space: Space) -> None:
         settings = [space.setting(number) for number in space.coarse(task, method)]
         assert len(settings) == len({repr(s) for s in settings}) == count
         for setting in settings:
-            assert all(value in COARSE[name] for name, value in setting.items())
+            for name, value in setting.items():
+                assert value / (SETUP.get(name) if name in RELATIVE else 1) in COARSE[name]
 
 
 def test_next_to_a_setting_is_one_value_by_one_step(space: Space) -> None:
@@ -56,7 +57,8 @@ def test_next_to_a_setting_is_one_value_by_one_step(space: Space) -> None:
         middle = space.setting(number)
         for near in map(space.setting, space.fine(number)):
             [name] = [name for name in middle if middle[name] != near[name]]
-            places = [VALUES[name].index(each[name]) for each in (middle, near)]
+            own = SETUP.get(name) if name in RELATIVE else 1
+            places = [VALUES[name].index(each[name] / own) for each in (middle, near)]
             assert abs(places[0] - places[1]) == 1
             assert near["steps_per_update"] % near["minibatch"] == 0
         assert len(list(space.fine(number))) >= 9
@@ -67,8 +69,6 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EPG_CACHE", str(tmp_path / "cache"))
     for name in ("learning_rate", "passes", "steps_per_update"):
         monkeypatch.setitem(COARSE, name, COARSE[name][:2])
-    monkeypatch.setitem(COARSE, "steps_per_update", (16, 64))
-    monkeypatch.setitem(COARSE, "minibatch", (16,))
 
 
 def test_the_winner_is_chosen_by_lives_that_brought_nothing_into_the_final(

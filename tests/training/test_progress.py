@@ -57,14 +57,14 @@ def test_elsewhere_there_are_plain_lines(tiny: Path, tmp_path: Path) -> None:
 
 
 WORK = {
-    "evaluate": ("evaluate", "best.safetensors", "--task", "point-goal", "--lifetimes", "4"),
+    "evaluate": ("evaluate", "best.safetensors", "--lifetimes", "4"),
     "inspect": ("inspect", "best.safetensors", "--task", "point-goal", "--lifetimes", "4"),
     "tune": ("tune", "tiny.yaml", "--lifetimes", "2", "--methods", "reinforce", "--out", "t.yaml"),
 }
 TOLD = {
-    "evaluate": "12 of 12 lifetimes, 0 s left",
+    "evaluate": "16 of 16 lifetimes, 0 s left",
     "inspect": "gradients: 2 of 2 updates of 4 lifetimes, 0 s left",
-    "tune": "setting 5 of 5, 10 of 10 lifetimes, 0 s left",
+    "tune": "setting 5 of 5, 30 of 30 lifetimes, 0 s left",
 }
 
 
@@ -94,7 +94,7 @@ def test_elsewhere_it_has_a_line_now_and_then_on_stderr(
     lines = said.err.splitlines()
     assert len(lines) > 1 and all(line.endswith(" s left") for line in lines)
     assert lines[-1] == TOLD[name] and TOLD[name] not in said.out
-    assert name != "tune" or "to try: 5 settings, 2 lifetimes each\n" in said.out
+    assert name != "tune" or "to try: 5 settings, 4 lifetimes each\n" in said.out
 
 
 def test_what_is_quick_says_nothing_of_its_progress(epg: Callable[..., Any], folder: Path) -> None:
