@@ -62,6 +62,7 @@ def test_bench_refuses(epg: Run, tmp_path: Path, arguments: list[str], told: str
     assert told in said.err
 
 
+@pytest.mark.soak
 def test_of_several_ranks_one_benches(command: Run, tmp_path: Path) -> None:
     arguments = ("epg", "bench", "--lifetimes", "1", "--json")
     said = command("mpirun", "-n", 2, *arguments, folder=tmp_path)

@@ -25,10 +25,10 @@ VICTIMS: dict[str, Callable[[Site, Process], int]] = {
 }
 
 
-IN_SOAK = pytest.param("worker's runner", marks=pytest.mark.soak)
+IN_SOAK = [pytest.param(name, marks=pytest.mark.soak) for name in ("worker's runner", "mpirun")]
 
 
-@pytest.mark.parametrize("victim", ["worker", "master", "mpirun", IN_SOAK])
+@pytest.mark.parametrize("victim", ["worker", "master", *IN_SOAK])
 def test_whoever_is_killed_the_run_goes_on_by_itself(
     site: Site, undisturbed: Path, victim: str
 ) -> None:
@@ -138,7 +138,7 @@ def is_running(pid: int) -> bool:
     ("name", "code", "launcher"),
     [
         ("SIGINT", 130, ()),
-        ("SIGTERM", 143, ()),
+        pytest.param("SIGTERM", 143, (), marks=pytest.mark.soak),  # in one process: test_cli.py
         ("SIGUSR1", 75, ()),
         pytest.param("SIGUSR1", None, ("mpirun", "-n", "3"), marks=pytest.mark.soak),
     ],
@@ -184,10 +184,9 @@ def test_usr1_drops_what_needs_longer_than_the_grace_and_finishes_the_rest(
         assert place.state()["why"] == "SIGUSR1"
     assert alone.units() == 1
     assert site.units() == 6  # the other worker finished what it was at, and began nothing new
-    for place in started:
-        again = place.start(*patient)
-        assert again.end() == 0 and "failed" not in again.said, again.said
-        check_same(place.run, undisturbed)
+    again = site.start(*patient)
+    assert again.end() == 0 and "failed" not in again.said, again.said
+    check_same(site.run, undisturbed)
 
 
 def test_an_unforeseen_exception_on_a_rank_ends_the_job(site: Site) -> None:

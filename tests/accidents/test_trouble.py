@@ -80,6 +80,7 @@ def test_always_makes_pairs_invalid(site: Site, without: Path) -> None:
     check_same(site.run, without)
 
 
+@pytest.mark.soak  # as on ranks, in the test above
 def test_in_one_process(site: Site, without: Path) -> None:
     kinds = dict(zip(PAIRS, ["raise", "exit", "sleep", "raise", "exit", "raise"], strict=True))
     process = site.start(*MANY, trouble=trouble(kinds))
@@ -107,7 +108,7 @@ def test_more_than_a_tenth_stops_the_run_and_it_goes_on_once_mended(
     assert site.state()["state"] == "failed" and "Traceback" not in process.said
     assert "again in" not in process.said
     assert site.units() == 4 + 1  # training and validation
-    process = site.start("--ranks", "3", "farm.chunk=2")
+    process = site.start("farm.chunk=2")
     assert process.end() == 0, process.said
     check_same(site.run, undisturbed)
 

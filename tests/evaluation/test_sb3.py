@@ -63,10 +63,10 @@ def break_in(call: int, lifetime: int) -> Callable[[Sb3Agents], None]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_lifetime_is_the_same_in_any_company(name: str) -> None:
-    """Alone, with one other, with two, and in another order."""
+    """Alone, with one other, and in another order."""
     whole = lives(name, [0, 1, 2])
     assert len(set(whole.final_return)) == 3
-    for members in ([0], [1], [2], [0, 1], [1, 2], [2, 0], [2, 1, 0]):
+    for members in ([1], [2, 0], [2, 1, 0]):
         found = lives(name, members)
         assert found.final_return.tolist() == whole.final_return[members].tolist()
         np.testing.assert_array_equal(found.episode_returns, whole.episode_returns[members])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 Run = Callable[..., object]
 
 
@@ -13,6 +15,7 @@ def came_to_the_same(run: Path, finished: Path, tensors: Run) -> bool:
     return all(tensors(run / name) == tensors(finished / name) for name in names)
 
 
+@pytest.mark.soak  # as on four, below; and accidents/ starts by --ranks all the time
 def test_two_ranks_come_to_what_one_process_does(
     command: Run, tiny: Path, finished: Path, tmp_path: Path, tensors: Run
 ) -> None:
