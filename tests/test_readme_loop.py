@@ -43,6 +43,7 @@ def test_training_and_evaluation_from_python(tmp_path: Path) -> None:
     said = run(example, tmp_path)
     assert (tmp_path / "runs/from-python/DONE").exists()
     assert (tmp_path / "compared/evaluation.json").exists()
-    assert "epg ['random-cart-pole'] " in said or "epg ('random-cart-pole',) " in said
-    judged = [line.split()[0] for line in said.splitlines()[-4:]]
-    assert judged == ["runs/from-python/best", "quickstart", "ppo", "random"]
+    assert "epg ('random-cart-pole(masked=True)',) 227" in said
+    judged = [line.rpartition(" ")[0] for line in said.splitlines()[-6:]]
+    both = ["runs/from-python/best", "quickstart"]
+    assert judged == [*both, "ppo", "random", *(f"blind {name}" for name in both)]

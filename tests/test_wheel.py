@@ -23,7 +23,7 @@ import json, pathlib, runpy, sys
 import epg
 from epg.process import shipped
 saved, module = epg.load("quickstart"), epg.load_loss("random-hopper")
-table = epg.evaluate(["quickstart"], "random-cart-pole", methods=(), lifetimes=2, updates=1)
+table = epg.evaluate("quickstart", methods=("fixed-policy",), lifetimes=2, updates=1)
 found = {
     "package": epg.__file__,
     "files": {
@@ -31,7 +31,7 @@ found = {
         for kind in ("configuration", "loss")
     },
     "tasks": [saved.tasks, module.saved.tasks],
-    "losses": [loss.name for loss in table.protocol.losses],
+    "rows": [score.entry.method for score in table.tasks[0].scores],
 }
 pathlib.Path("found.json").write_text(json.dumps(found))
 sys.argv = ["epg", *json.loads(sys.argv[1])]
@@ -88,7 +88,7 @@ def test_it_has_what_a_clone_has(
         for name, path in found["files"][kind].items():
             assert Path(path).is_relative_to(package)
             assert Path(path).read_bytes() == here[name].read_bytes()
-    assert found["tasks"] == [["random-cart-pole"], ["random-hopper"]]
-    assert found["losses"] == ["learned loss"]
+    assert found["tasks"] == [["random-cart-pole(masked=True)"], ["random-hopper"]]
+    assert found["rows"] == ["learned loss", "fixed-policy"]  # whose policy came along, too
     here = epg(*SUBMIT, folder=tmp_path)
     assert "scontrol requeue" in printed and printed == here.out
