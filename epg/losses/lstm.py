@@ -1,0 +1,149 @@
+"""MetaGenRL's objective: an LSTM that goes backwards over pieces of episodes and says of every
+step what the policy's present action there is worth (Kirsch et al. 2020, arXiv 1910.04098).
+
+It knows neither the observations nor how many actions there are, so one objective fits any
+continuous task. Shape letters: P agents, B pieces, T steps, A action, H units.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from epg.agents.deterministic import dense, layer_norm
+from epg.agents.network import Parameters
+from epg.agents.pieces import Pieces
+from epg.agents.spec import Shapes
+
+UNITS, SUMMARY = 32, 8
+"""Of every layer; of the last one of the branch that sees no action."""
+SCALE = 1e-3
+"""The objective of a step stays within ± 1 / SCALE."""
+SMALL = 1e-8
+"""Added to variances."""
+PIECE = 20.0
+"""Steps that count as 1 in the input of time."""
+
+
+@dataclass(frozen=True)
+class LstmObjective:
+    """How the objective is computed; each switch is False where it is as in the released code.
+
+    Parameters by name: action, other, lstm, out; each [P, …].
+    """
+
+    mask_values_first: bool = True
+    """what follows an end is worth 0 before values are standardised, not the mean after it (D1)"""
+    start_at_length: bool = True
+    """the LSTM starts where a piece ends, not in its padding (D5)"""
+    exact_norm: bool = True
+    """second derivatives of layer norms are exact (D11)"""
+
+    @property
+    def shapes(self) -> Shapes:
+        """15,497 numbers."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, sizes, normed in (
+            ("action", (2, UNITS, UNITS, UNITS), 3),
+            ("other", (4, UNITS, UNITS, SUMMARY), 0),
+            ("out", (UNITS, UNITS, UNITS, 1), 2),
+        ):
+            for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+                layer = f"{name}.{i}"
+                shapes |= {f"{layer}.weight": (inputs, outputs), f"{layer}.bias": (outputs,)}
+                if i < normed:
+                    shapes |= {f"{layer}.gain": (outputs,), f"{layer}.shift": (outputs,)}
+        seen = UNITS + SUMMARY
+        lstm = {"lstm.weight": (seen + UNITS, 4 * UNITS), "lstm.bias": (4 * UNITS,)}
+        return shapes | lstm
+
+    def judge(
+        self, parameters: Parameters, pieces: Pieces, actions: Tensor, values: Tensor
+    ) -> Tensor:
+        """[P, B, T] the objective of every step, padding included.
+
+        actions: [P, B, T, A] of the policy as it is, through which alone it learns; values:
+        [P, B, T + 1], through which it does not.
+        """
+        agents, count, steps, size = actions.shape
+        # what is seen of the actions: pairs of the replayed and the present one, whichever many
+        pairs = torch.stack((pieces.actions, actions), dim=-1).reshape(agents, -1, 2)
+        for i in range(3):
+            pairs = self._layer(parameters, f"action.{i}", pairs)
+        seen_actions = pairs.reshape(agents, -1, size, UNITS).mean(2)
+        # what is seen besides: reward, time, the next value, the present one
+        others = self._others(pieces, values.detach()).reshape(agents, -1, 4)
+        for i in range(2):
+            others = _half_squared(dense(parameters, f"other.{i}", others))
+        others = dense(parameters, "other.2", others)
+        # backwards over the steps, then what comes of each
+        seen = torch.cat((seen_actions, others), dim=-1).reshape(agents, count, steps, -1)
+        remembered = self._backwards(parameters, seen, pieces.lengths)
+        rows = remembered.reshape(agents, -1, UNITS)
+        for i in range(2):
+            rows = self._layer(parameters, f"out.{i}", rows)
+        judged = torch.tanh(SCALE * dense(parameters, "out.2", rows)) / SCALE
+        return judged.reshape(agents, count, steps)
+
+    def _others(self, pieces: Pieces, values: Tensor) -> Tensor:
+        """[P, B, T, 4]"""
+        going_on = 1 - pieces.ended
+        mean, spread = _moments(values)
+        present = (values[..., :-1] - mean) / spread
+        if self.mask_values_first:
+            following = (values[..., 1:] * going_on - mean) / spread
+        else:
+            following = (values[..., 1:] - mean) / spread * going_on
+        time = torch.arange(values.shape[-1] - 1, dtype=values.dtype, device=values.device) / PIECE
+        return torch.stack(
+            (standardised(pieces.rewards), time.expand_as(present), following, present), dim=-1
+        )
+
+    def _layer(self, parameters: Parameters, name: str, rows: Tensor) -> Tensor:
+        active = _half_squared(dense(parameters, name, rows))
+        gain, shift = parameters[f"{name}.gain"], parameters[f"{name}.shift"]
+        return layer_norm(active, gain, shift, self.exact_norm)
+
+    def _backwards(self, parameters: Parameters, seen: Tensor, lengths: Tensor) -> Tensor:
+        """[P, B, T, H] what the LSTM puts out, of [P, B, T, inputs]."""
+        agents, count, steps, inputs = seen.shape
+        weight, bias = parameters["lstm.weight"], parameters["lstm.bias"].unsqueeze(1)
+        known = torch.baddbmm(bias, seen.reshape(agents, -1, inputs), weight[:, :inputs])
+        known = known.reshape(agents, count, steps, 4 * UNITS)
+        hidden = cell = seen.new_zeros(agents, count, UNITS)
+        outputs = []
+        for step in range(steps - 1, -1, -1):
+            # gates in the order of the released code's kernel; the bias of forgetting is 1 more
+            gates = torch.baddbmm(known[:, :, step], hidden, weight[:, inputs:])
+            enter, candidate, forget, leave = gates.chunk(4, dim=-1)
+            kept = torch.sigmoid(forget + 1) * cell
+            new_cell = kept + torch.sigmoid(enter) * torch.tanh(candidate)
+            new_hidden = torch.sigmoid(leave) * torch.tanh(new_cell)
+            started = step if self.start_at_length else steps - 1 - step
+            active = (started < lengths).unsqueeze(-1)
+            hidden = torch.where(active, new_hidden, hidden)
+            cell = torch.where(active, new_cell, cell)
+            outputs.append(torch.where(active, new_hidden, torch.zeros_like(new_hidden)))
+        return torch.stack(outputs[::-1], dim=2)
+
+
+def standardised(values: Tensor) -> Tensor:
+    """[P, …] with mean 0 and variance 1 for each agent, padding included."""
+    mean, spread = _moments(values)
+    return (values - mean) / spread
+
+
+def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    axes = tuple(range(1, values.ndim))
+    mean = values.mean(axes, keepdim=True)
+    spread = (values - mean).square().mean(axes, keepdim=True)
+    return mean, (spread + SMALL).sqrt()
+
+
+def _half_squared(values: Tensor) -> Tensor:
+    """The first half of the units rectified, the second squared."""
+    first, second = values.chunk(2, dim=-1)
+    return torch.cat((torch.relu(first), second.square()), dim=-1)
