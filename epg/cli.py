@@ -381,6 +381,7 @@ def tune(
         int | None,
         typer.Option(
             min=1,
+            max=10**12,
             help="Environment steps for fixed-policy; if left out, as many as the "
             "configuration's own training takes.",
         ),
@@ -410,9 +411,16 @@ def tune(
         chosen = None if methods is None else _names(methods)
         loaded = load(config, overrides or [])
         searched = None if chosen is None else [name for name in chosen if name != FIXED]
+        fixed = chosen is not None and FIXED in chosen
+        if chosen == ():
+            raise UserError("--methods: found none, expected a name at least")
+        if steps is not None and not fixed:
+            raise UserError(f"--steps: is for {FIXED} alone, which --methods does not name")
+        if again and fixed:
+            raise UserError(f"--again: is for settings, {FIXED} has none")
         if searched is None or searched:
             run_tuning(loaded, lifetimes, out, searched, again)
-        if chosen is not None and FIXED in chosen:
+        if fixed:
             evolve_policies(loaded, steps)
 
 

@@ -79,10 +79,10 @@ class LifetimeSeeds:
 
     @classmethod
     def of(
-        cls, run: int, purpose: Purpose, first: int, count: int, device: str = "cpu"
+        cls, run: int, purpose: Purpose, first: int, count: int, device: str = "cpu", step: int = 0
     ) -> LifetimeSeeds:
         """Those of lifetimes `first`, …, `first + count − 1`, each with one of its own."""
-        each = [LifetimeSeed(run, purpose, 0, first + i) for i in range(count)]
+        each = [LifetimeSeed(run, purpose, step, first + i) for i in range(count)]
         return cls(each, range(count), device)
 
     def __len__(self) -> int:

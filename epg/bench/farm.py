@@ -189,7 +189,7 @@ def _play(world: MPI.Intracomm, seconds: float) -> None:
     while True:
         if world.iprobe(source=MASTER):
             order = receive(world)
-            if order is None:
+            if isinstance(order, str):
                 return
             worker, _, unit, _ = order
             under_way.append((time.perf_counter() + seconds, worker, unit))

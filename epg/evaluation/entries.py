@@ -84,7 +84,8 @@ def _of_policy(method: str, task: Task, setup: Setup, how: str, protocol: Protoc
         raise UserError(f"{task.name}: another policy was evolved since; name a new --out")
     if why := saved.misfit(task):
         raise UserError(f"{FIXED}: does not fit {why}")
-    made = saved.method(task, saved.config.with_setup(setup))
+    alike = setup.model_copy(update={"agent": saved.config.agent})  # it acts as it evolved
+    made = saved.method(task, saved.config.with_setup(alike))
     assert isinstance(made, FixedPolicy)
     layers = ",".join(map(str, saved.config.method.hidden)) or "none: it is linear"  # type: ignore[attr-defined]
     about = f"layers {layers}; the best after {saved.step} generations"

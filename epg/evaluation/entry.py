@@ -97,7 +97,7 @@ class EntryRunner(Runner):
 
     def run(self, shared: Shared | None, unit: Unit) -> Result:
         entry = self.entries[unit.entry]
-        seeds = LifetimeSeeds.of(self.seed, self.purpose, unit.first, unit.count)
+        seeds = LifetimeSeeds.of(self.seed, self.purpose, unit.first, unit.count, step=unit.step)
         mdps, agents = draw_mdps(entry.task, seeds), entry.agents(seeds)
         lived = live(entry.task, mdps, agents, seeds, entry.setup.lifetime)
         arrays = {"final_return": lived.final_return, "episode_returns": lived.episode_returns}
@@ -110,18 +110,19 @@ class EntryRunner(Runner):
         journal: Journal,
         lock: Lock,
         numbers: Sequence[int] | None = None,
+        step: int = 0,
     ) -> list[EntryResult]:
         """All lifetimes of entries: those in the journal, and the rest from the farm.
 
-        lock: held, on the journal's folder; numbers: of the entries, all of them if None. Raises
-        `RunError` if some raised an exception, with all others in the journal, or if another start
-        has taken the folder over.
+        lock: held, on the journal's folder; numbers: of the entries, all of them if None; step: of
+        several, whose lives have nothing in common. Raises `RunError` if some raised an exception,
+        with all others in the journal, or if another start has taken the folder over.
         """
         collector = Collector(farm, journal, lock)
         numbers = range(len(self.entries)) if numbers is None else numbers
-        workloads = self._workloads(numbers, farm.workers, lifetimes)
+        workloads = self._workloads(numbers, farm.workers, lifetimes, step)
         lived = Lived(numbers, lifetimes, self.purpose == Purpose.TUNING)
-        for outcome in journal.read(0):
+        for outcome in journal.read(step):
             lived.add(outcome)
         with Progress(lived.total, lived.done, lived.text()) as progress:
 
@@ -146,7 +147,9 @@ class EntryRunner(Runner):
                 results.append(_result(by_entry[number], lifetimes, updates))
         return results
 
-    def _workloads(self, numbers: Sequence[int], workers: int, lifetimes: int) -> list[Workload]:
+    def _workloads(
+        self, numbers: Sequence[int], workers: int, lifetimes: int, step: int
+    ) -> list[Workload]:
         """A workload an entry, those that take the longest first.
 
         Large units are quicker by the lifetime; they are cut where workers would have nothing to
@@ -156,7 +159,7 @@ class EntryRunner(Runner):
         parts = -(-2 * workers // len(batches))
         share = -(-lifetimes // parts) if workers > 1 else lifetimes
         return [
-            Workload(self.purpose, 0, lifetimes, min(batches[number], share), 2, number)
+            Workload(self.purpose, step, lifetimes, min(batches[number], share), 2, number)
             for number in sorted(numbers, key=batches.__getitem__)
         ]
 

@@ -165,6 +165,8 @@ def evaluate(
     paths = [losses] if isinstance(losses, str | Path) else list(losses)
     files = SavedFiles(paths, trust)
     specs = tasks.parts_of(task) if task else files.tasks(trust)
+    if methods is None and (Path(out) / PROTOCOL).is_file():  # as it was begun
+        methods = read_protocol(Path(out)).methods
     protocol = plan(files, specs, methods=methods, lifetimes=lifetimes, **asked)
     return carry_out(protocol, files, Path(out))
 

@@ -109,7 +109,8 @@ class GradientReport:
     change: dict[str, np.ndarray]
     """[P, U] by input: the share of the gradient that goes with it"""
     finals: dict[str, np.ndarray]
-    """[P] final returns of the agents that were watched, and of what stands beside them"""
+    """[P] final returns of the agents that were watched, and of what stands beside them; where
+    learning failed, the worst of all"""
 
     def rows(self) -> dict[str, Interval | None]:
         """Means over a lifetime, with intervals over lifetimes; None where nothing was finite."""
@@ -204,6 +205,8 @@ def inspect(
         mdps = draw_mdps(method.task, seeds)
         lived = live(method.task, mdps, agents, seeds, saved.config.lifetime)
     finals = {LEARNED: lived.final_return} | _beside(files, task, made.name, lifetimes, seed)
+    worst = np.nanmin(np.concatenate([*finals.values(), [np.inf]]))  # what failures count as
+    finals = {name: np.where(np.isnan(v), worst, v) for name, v in finals.items()}
     return GradientReport(
         made.name,
         files.digests[0],
@@ -251,9 +254,10 @@ def inspect_into(
     """
     loss = SavedFiles([path], trust)
     if not task:
-        task, *others = loss.tasks(trust)
-        if others:
-            raise UserError(f"{path}: learned on a mixture; name one of its tasks with --task")
+        specs = loss.tasks(trust)
+        if len(specs) != 1:
+            raise UserError(f"{path}: learned on {len(specs)} tasks; name one with --task")
+        [task] = specs
     name = f"anatomy-{tasks.file_name(task)}"
     wanted = {"loss": loss.digests[0], "seed": seed, "lifetimes": lifetimes}
     _refuse_others(folder / f"{name}.json", wanted)  # before minutes of work

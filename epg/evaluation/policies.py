@@ -41,4 +41,6 @@ def load_policy(task: str) -> tuple[Saved, str]:
     saved = load(path)
     if saved.config.method.name != FIXED:
         raise UserError(f"{path}: of method {saved.config.method.name}, expected {FIXED}")
+    if saved.tasks != (task,):
+        raise UserError(f"{path}: evolved on {' + '.join(saved.tasks)}, expected {task}")
     return saved, hashlib.sha256(path.read_bytes()).hexdigest()

@@ -72,13 +72,13 @@ class Space:
             setting[name] = self._values(name)[place]
         return entry_of(method, algorithm, task, with_setting(self.setup, setting))
 
-    def number(self, task: Task, method: str, setting: Setting) -> int:
-        """Of a setting. Raises `ValueError` if it is none of them."""
+    def number(self, task: int, method: str, setting: Setting) -> int:
+        """Of a setting on a task, by that one's number. Raises `ValueError` if it is none."""
         inner, base = 0, 1
         for name in make_algorithm(method).searched:
             inner += base * self._values(name).index(setting[name])
             base *= len(VALUES[name])
-        pair = self.tasks.index(task) * len(self.methods) + self.methods.index(method)
+        pair = task * len(self.methods) + self.methods.index(method)
         return pair * self._size + inner
 
     def setting(self, number: int) -> Setting:
@@ -93,7 +93,7 @@ class Space:
         each = setting.get("steps_per_update", self.setup.lifetime.steps_per_update)
         return not self.setup.lifetime.steps % each and not each % setting.get("minibatch", 1)
 
-    def coarse(self, task: Task, method: str) -> Iterator[int]:
+    def coarse(self, task: int, method: str) -> Iterator[int]:
         """The first round."""
         yield from self._numbers(task, method, self._product(make_algorithm(method).searched))
 
@@ -106,9 +106,10 @@ class Space:
             for place in (self._values(name).index(value) + step for step in (-1, 1))
             if 0 <= place < len(VALUES[name])
         ]
-        yield from self._numbers(entry.task, entry.method, near)
+        task = number // self._size // len(self.methods)
+        yield from self._numbers(task, entry.method, near)
 
-    def _numbers(self, task: Task, method: str, settings: Iterable[Setting]) -> Iterator[int]:
+    def _numbers(self, task: int, method: str, settings: Iterable[Setting]) -> Iterator[int]:
         return (self.number(task, method, each) for each in settings if self.fits(each))
 
     def _values(self, name: str, of: Mapping[str, tuple[Any, ...]] = VALUES) -> tuple[Any, ...]:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from epg import tasks
-from epg.config import Config
+from epg.config import Config, Setup
 from epg.errors import UserError
-from epg.evaluation.entry import EntryRunner, check_entries
-from epg.evaluation.search import Setting, Space
-from epg.evaluation.tuned import about, cache, effort, finalists_of, keep, kept
+from epg.evaluation.entry import Entries, Entry, EntryRunner, check_entries, entry_of
+from epg.evaluation.search import COARSE, VALUES, Setting, Space
+from epg.evaluation.tuned import (
+    about,
+    cache,
+    effort,
+    finalists_of,
+    keep,
+    kept,
+    knows_finalists,
+    with_setting,
+)
 from epg.farm import Farm
 from epg.farm.run import run_on_ranks
 from epg.farm.worker import failing_together
@@ -52,19 +62,20 @@ def tune(
     file that the winners join, the user's own if None. The same call again goes on where it
     stopped. The entries; none on workers.
     """
-    methods = tuple(tunable()) if methods is None else methods
+    parts = [tasks.make(spec) for spec in tasks.parts_of(config.task)]
+    if methods is None:
+        methods = [n for n in tunable() if not again or knows_finalists(n, parts, config.setup)]
     for name in methods:
         if make_algorithm(name).tuned_as != name:
             raise UserError(f"method {name}: has no settings of its own that are tuned")
-    parts = [tasks.make(spec) for spec in tasks.parts_of(config.task)]
-    floor = (FLOOR,) if "ppo" in methods else ()
-    space = Space(parts, (*floor, *methods), config.setup)
-    search = (Again if again else Search)(space, lifetimes)
-    check_entries([space[number] for number in search.first()], lifetimes)
+    names = (*((FLOOR,) if "ppo" in methods else ()), *methods)
+    kind = Again if again else Search
+    search: Search | Again = kind(parts, names, config.setup, lifetimes)
+    check_entries([search.entries[number] for number in search.first()], lifetimes)
     winners: list[dict[str, Any]] = []
-    runner = EntryRunner(config, space, config.seed, Purpose.TUNING)
-    what = f"{lifetimes}-{'-'.join(methods)}{'-again' * again}"
-    folder = cache() / f"tuning-{config.hash()}-{what}"
+    runner = EntryRunner(config, search.entries, config.seed, Purpose.TUNING)
+    what = hashlib.sha256(f"{config.hash()} {lifetimes} {search.about()}".encode()).hexdigest()[:16]
+    folder = cache() / f"tuning-{what}-{'-'.join(methods)}"
     run_on_ranks(
         runner, folder / "log",
         lambda farm: winners.extend(_master(farm, config, runner, search, folder, out)),
@@ -85,102 +96,143 @@ class Lives:
     def __init__(self, farm: Farm, runner: EntryRunner, journal: Journal, lock: Lock) -> None:
         self._farm, self._runner, self._journal, self._lock = farm, runner, journal, lock
         self.steps: dict[int, int] = {}
-        """environment steps by setting, final episodes not counted"""
+        """environment steps by setting, final episodes included"""
 
-    def returns(self, numbers: Sequence[int], lifetimes: int, skip: int = 0) -> list[float]:
-        """Mean final return of each setting over lifetimes skip, …, lifetimes − 1."""
-        check_entries([self._runner.entries[number] for number in numbers], lifetimes)
-        results = self._runner.collect(self._farm, lifetimes, self._journal, self._lock, numbers)
-        for number in numbers:
-            self.steps[number] = lifetimes * self._runner.entries[number].setup.lifetime.steps
+    def returns(self, numbers: Sequence[int], lifetimes: int, skip: int, step: int) -> list[float]:
+        """Mean final return of each setting over lifetimes skip, …, lifetimes − 1 of a step."""
+        entries = self._runner.entries
+        check_entries([entries[number] for number in numbers], lifetimes)
+        results = self._runner.collect(
+            self._farm, lifetimes, self._journal, self._lock, numbers, step
+        )
+        for number, result in zip(numbers, results, strict=True):
+            self.steps[number] = result.steps
         finals = (np.nan_to_num(r.final_return[skip:], nan=-np.inf) for r in results)
         return [round(float(final.mean()), 4) for final in finals]
+
+
+Pair = tuple[int, str]
+"""A task's number, and a method."""
+Returns = dict[int, float]
+"""By setting, the best first."""
 
 
 class Search:
     """A coarse grid, what is next to its best, and the five best of all on fresh lives."""
 
-    def __init__(self, space: Space, lifetimes: int) -> None:
-        self.space = space
+    def __init__(
+        self, tasks: Sequence[Task], methods: Sequence[str], setup: Setup, lifetimes: int
+    ) -> None:
+        self.entries = Space(tasks, methods, setup)
         self.lifetimes = lifetimes
         self.fresh = FRESH * lifetimes
-        self._pairs = [(task, method) for task in space.tasks for method in space.methods]
-        self._coarse = {pair: list(space.coarse(*pair)) for pair in self._pairs}
+        self.pairs: list[Pair] = [(i, method) for i in range(len(tasks)) for method in methods]
+        self._coarse = {pair: list(self.entries.coarse(*pair)) for pair in self.pairs}
+
+    def about(self) -> str:
+        """What its settings' numbers mean."""
+        searched = [make_algorithm(method).searched for method in self.entries.methods]
+        return repr((VALUES, COARSE, self.entries.methods, searched))
 
     def first(self) -> list[int]:
         """The settings that are tried whatever comes of them."""
         return [number for numbers in self._coarse.values() for number in numbers]
 
-    def run(self, lives: Lives) -> dict[tuple[Task, str], dict[int, float]]:
-        """By task and method: the finalists' returns, the best first."""
+    def setting(self, number: int) -> Setting:
+        return self.entries.setting(number)
+
+    def run(self, lives: Lives) -> dict[Pair, Returns]:
+        """The finalists' returns."""
         # every setting of the grid, then those next to the best of them
-        found = self._tried(lives, self._coarse)
+        found = tried(self.entries, lives, self._coarse, self.lifetimes)
         near = {
             pair: [
                 number
                 for best in list(found[pair])[:BEST]
-                for number in self.space.fine(best)
+                for number in self.entries.fine(best)
                 if number not in found[pair]
             ]
-            for pair in self._pairs
+            for pair in self.pairs
         }
-        for pair, returns in self._tried(lives, near).items():
+        for pair, returns in tried(self.entries, lives, near, self.lifetimes).items():
             found[pair] |= returns
-        # the best of all, chosen on lives that chose none of them
-        finalists = {pair: list(_sorted(found[pair]))[:FINALISTS] for pair in self._pairs}
-        return self._tried(lives, finalists, self.lifetimes + self.fresh, self.lifetimes)
-
-    def _tried(
-        self,
-        lives: Lives,
-        numbers: dict[tuple[Task, str], list[int]],
-        lifetimes: int | None = None,
-        skip: int = 0,
-    ) -> dict[tuple[Task, str], dict[int, float]]:
-        flat = list(dict.fromkeys(number for each in numbers.values() for number in each))
-        lifetimes = lifetimes or self.lifetimes
-        print(f"to try: {len(flat)} settings, {lifetimes - skip} lifetimes each", flush=True)
-        returns = dict(zip(flat, lives.returns(flat, lifetimes, skip) if flat else (), strict=True))
-        found = {}
-        for (task, method), mine in numbers.items():
-            for number in mine:
-                entry = self.space[number]
-                said = f"every {entry.setup.lifetime.steps_per_update} steps, {entry.about}"
-                print(f"{task.name}: {method}, {said}: {returns[number]:.5g}", flush=True)
-            found[task, method] = _sorted({number: returns[number] for number in mine})
-        return found
+        # the best of all, chosen on lives that brought none of them here
+        finalists = {pair: list(_sorted(found[pair]))[:FINALISTS] for pair in self.pairs}
+        total = self.lifetimes + self.fresh
+        return tried(self.entries, lives, finalists, total, skip=self.lifetimes)
 
 
-class Again(Search):
-    """The five best of the nearest budget that was tuned, on fresh lives of this one."""
+class Again:
+    """The best settings of the nearest budget that was tuned, on fresh lives of this one."""
 
-    def __init__(self, space: Space, lifetimes: int) -> None:
-        super().__init__(space, lifetimes)
-        self.fresh = lifetimes
-        self._coarse = {
-            (task, method): [
-                space.number(task, method, setting)
-                for setting in self._settings(task, method)
-                if space.fits(setting)
-            ]
-            for task, method in self._pairs
-        }
+    def __init__(
+        self, tasks: Sequence[Task], methods: Sequence[str], setup: Setup, lifetimes: int
+    ) -> None:
+        """Raises `UserError` where none is known or fits, and where a whole search has been."""
+        self.lifetimes = self.fresh = lifetimes
+        self.entries: list[Entry] = []
+        self._settings: list[Setting] = []
+        self._numbers: dict[Pair, list[int]] = {}
+        for i, task in enumerate(tasks):
+            for method in methods:
+                algorithm, first = make_algorithm(method), len(self.entries)
+                known = finalists_of(method, task.name, setup) if algorithm.searched else [{}]
+                for setting in known:
+                    if setup.lifetime.steps % setting.get("steps_per_update", 1) == 0:
+                        self._settings.append(setting)
+                        tried_as = with_setting(setup, setting)
+                        self.entries.append(entry_of(method, algorithm, task, tried_as))
+                if len(self.entries) == first:
+                    raise UserError(
+                        f"{task.name}: none of the best settings of {method} divides a life of "
+                        f"{setup.lifetime.steps} steps into updates"
+                    )
+                self._numbers[i, method] = list(range(first, len(self.entries)))
 
-    def _settings(self, task: Task, method: str) -> Sequence[Setting]:
-        if not make_algorithm(method).searched:
-            return [{}]
-        return finalists_of(method, task.name, self.space.setup)
+    def about(self) -> str:
+        return repr(("again", self._numbers, self._settings))
 
-    def run(self, lives: Lives) -> dict[tuple[Task, str], dict[int, float]]:
-        return self._tried(lives, self._coarse)
+    def first(self) -> list[int]:
+        return list(range(len(self.entries)))
+
+    def setting(self, number: int) -> Setting:
+        return self._settings[number]
+
+    def run(self, lives: Lives) -> dict[Pair, Returns]:
+        return tried(self.entries, lives, self._numbers, self.lifetimes, step=1)
 
 
-def _sorted(returns: dict[int, float]) -> dict[int, float]:
+def tried(
+    entries: Entries,
+    lives: Lives,
+    numbers: Mapping[Pair, Sequence[int]],
+    lifetimes: int,
+    skip: int = 0,
+    step: int = 0,
+) -> dict[Pair, Returns]:
+    """What settings come to, which is said as well; arguments as of `Lives.returns`."""
+    flat = list(dict.fromkeys(number for each in numbers.values() for number in each))
+    print(f"to try: {len(flat)} settings, {lifetimes - skip} lifetimes each", flush=True)
+    found = lives.returns(flat, lifetimes, skip, step) if flat else []
+    returns = dict(zip(flat, found, strict=True))
+    for number, value in returns.items():
+        entry = entries[number]
+        said = f"every {entry.setup.lifetime.steps_per_update} steps, {entry.about}"
+        print(f"{entry.task.name}: {entry.method}, {said}: {value:.5g}", flush=True)
+    return {pair: _sorted({n: returns[n] for n in mine}) for pair, mine in numbers.items()}
+
+
+def _sorted(returns: Returns) -> Returns:
     return dict(sorted(returns.items(), key=lambda item: -item[1]))
 
 
 def _master(
-    farm: Farm, config: Config, runner: EntryRunner, search: Search, folder: Path, out: Path | None
+    farm: Farm,
+    config: Config,
+    runner: EntryRunner,
+    search: Search | Again,
+    folder: Path,
+    out: Path | None,
 ) -> list[dict[str, Any]]:
     """The master's part; what is lived is in a journal until the winners are kept."""
     try:
@@ -199,37 +251,39 @@ def _master(
 
 
 def _keep_winners(
-    search: Search,
-    found: dict[tuple[Task, str], dict[int, float]],
+    search: Search | Again,
+    found: dict[Pair, Returns],
     lives: Lives,
     config: Config,
     out: Path,
 ) -> Iterator[dict[str, Any]]:
     """Those of each task and method, once they are in a file."""
-    space = search.space
+    entries = search.entries
     for (task, method), finalists in found.items():
         if method == FLOOR:
             continue
-        tried = [n for n in lives.steps if (e := space[n]).task is task and e.method == method]
-        best = space[next(iter(finalists))]
-        winner = about(method, best.setup) | space.setting(next(iter(finalists)))
+        number = next(iter(finalists))
+        best = entries[number]
+        mine = [n for n in lives.steps if entries[n].task is best.task]
+        settings = [n for n in mine if entries[n].method == method]
+        floor = [n for n in mine if entries[n].method == FLOOR and method == "ppo"]
+        winner = about(method, best.setup) | search.setting(number)
         winner |= {
-            "final_return": next(iter(finalists.values())),
+            "final_return": finalists[number],
             "lifetimes": search.lifetimes,
             "fresh": search.fresh,
-            "settings": len(tried),
+            "settings": len(settings),
             "seed": config.seed,
-            "grid_steps": sum(lives.steps[number] for number in tried),
+            "grid_steps": sum(lives.steps[n] for n in settings + floor),
         }
-        if method == "ppo":
-            [random] = found[task, FLOOR].values()
-            winner["random_return"] = random
-        winner["finalists"] = [space.setting(number) for number in finalists]
-        keep(task.name, winner, out)
+        if floor:
+            [winner["random_return"]] = found[task, FLOOR].values()
+        winner["finalists"] = [search.setting(n) for n in finalists]
+        keep(best.task.name, winner, out)
         print(
-            f"{task.name}: {method}, {effort(winner)}, {winner['grid_steps']:,} steps: every "
-            f"{winner['steps_per_update']} steps, {settings_of(best.setup)}, final return "
-            f"{winner['final_return']:.5g}; written to {out}",
+            f"{best.task.name}: {method}, {effort(winner)}, {winner['grid_steps']:,} steps: every "
+            f"{best.setup.lifetime.steps_per_update} steps, {settings_of(best.setup)}, final "
+            f"return {winner['final_return']:.5g}; written to {out}",
             flush=True,
         )
         yield winner

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from glob import escape
 from importlib import resources
 from pathlib import Path
@@ -23,6 +23,7 @@ from epg.runs.files import remove_unfinished, write_durably
 from epg.runs.lock import Lock
 from epg.settings import parse_yaml
 from epg.tasks import label
+from epg.tasks.base import Task
 
 SHIPPED = Path(str(resources.files("epg.evaluation") / "tuned.yaml"))
 TUNED = (
@@ -94,11 +95,31 @@ def tuned(method: str, task: str, setup: Setup) -> Winner:
     return Winner(setup, False, "")
 
 
+def knows_finalists(method: str, tasks: Sequence[Task], setup: Setup) -> bool:
+    """Whether the best settings of another budget are known on all tasks."""
+    wanted = _about(about(method, setup))
+    return all(
+        any(e.get("finalists") and _about(e) != wanted for _, e in _nearest(method, t.name, setup))
+        for t in tasks
+    )
+
+
 def finalists_of(method: str, task: str, setup: Setup) -> list[dict[str, Any]]:
-    """The best settings of the nearest budget for which they are known. Raises `UserError`."""
-    for _, entry in _nearest(method, task, setup):
-        if entry.get("finalists") and _about(entry) != _about(about(method, setup)):
+    """The best settings of the nearest budget for which they are known.
+
+    Raises `UserError` if there are none, or if this very budget was searched by more settings.
+    """
+    wanted = _about(about(method, setup))
+    for name, entry in _nearest(method, task, setup):
+        if not entry.get("finalists"):
+            continue
+        if _about(entry) != wanted:
             return list(entry["finalists"])
+        if name == task and entry["settings"] > len(entry["finalists"]):
+            raise UserError(
+                f"{task}: for this budget {method} has been tuned among {entry['settings']} "
+                "settings; --again is for budgets that were not"
+            )
     raise UserError(
         f"{task}: of no other budget are the best settings of {method} known; tune one without "
         "--again first"
@@ -193,12 +214,25 @@ def _known(task: str) -> Iterator[dict[str, Any]]:
         yield from _read(path).get(task, [])
 
 
+def _check_setting(setting: Mapping[str, Any]) -> None:
+    """Raise an error for values that none of them can have."""
+    for name in TUNED:
+        if name not in setting and name not in ("steps_per_update", "learning_rate"):
+            continue  # of a method without it, or of an earlier version
+        value = setting[name]
+        kind = int if name in ("steps_per_update", "minibatch", "passes") else float
+        if not isinstance(value, int | kind) or isinstance(value, bool) or not 0 < value < 1e9:
+            raise TypeError(f"{name}: {value!r}")
+
+
 def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
     try:
         known = parse_yaml(path.read_text(encoding="utf-8")) or {}
         for entries in known.values():
             for entry in entries:
-                _about(entry), [entry[name] for name in (*TUNED[:2], "final_return")]
+                _about(entry), entry["final_return"]
+                for setting in (entry, *entry.get("finalists", ())):
+                    _check_setting(setting)
     except FileNotFoundError:
         return {}
     except OSError as error:

@@ -37,6 +37,8 @@ SILENCE_SECONDS = 20.0
 """A rank that is so long past the deadline of its unit is lost; it should have given it up."""
 
 
+HOME, END = "home", "end"
+"""What workers are told at last: that their job is done, or also that no other one follows."""
 MEETING_SECONDS = 300.0
 """All ranks are up when they are connected, and say who they are at once."""
 GOODBYE_SECONDS = 30.0
@@ -206,11 +208,15 @@ class MpiFarm:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Unless a defect is about to abort the workers, send them home and hear them go."""
+        """Unless a defect is about to abort the workers, send them home and hear them go.
+
+        After an error they end: the master will not come to what its program would do next.
+        """
         if kind is not None and not issubclass(kind, (ForeseenError, *INTERRUPTIONS)):
             return
         for rank in range(1, self._world.size):
-            self._under_way.append(self._world.isend(None, rank))
+            last = HOME if kind is None else END
+            self._under_way.append(self._world.isend(last, rank))
         begun, here = time.monotonic(), self._world.size - 1
         while here:
             if self._world.iprobe():

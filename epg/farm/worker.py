@@ -19,6 +19,7 @@ from epg.errors import INTERRUPTIONS, ForeseenError
 from epg.farm.gpu import gpu_of
 from epg.farm.isolated import IsolatedRunner, KilledError
 from epg.farm.mpi import (
+    END,
     LONGEST_POLL_SECONDS,
     MASTER,
     POLL_SECONDS,
@@ -42,7 +43,7 @@ Order = tuple[int, Shared | None, Unit, float]
 
 
 def work(runner: Runner, log: Path) -> None:
-    """Run units until the master sends home.
+    """Run units until the master sends home, or, if that has failed, raise `SystemExit`.
 
     log: a folder; nothing is written there before the master sends work, and so approves the run.
     """
@@ -55,43 +56,45 @@ def work(runner: Runner, log: Path) -> None:
             world.send(RankInfo.of(runner.work, world.rank, isolated.gpu), MASTER)
             try:
                 order = receive(world)
-                if order is not None:
+                if not isinstance(order, str):
                     open_log(log, rank)
-                while order is not None and _obey(world, isolated, order):
-                    order = receive(world)
+                while not isinstance(order, str):
+                    order = _obey(world, isolated, order) or receive(world)
             except KilledError as error:
                 raise BrokenJobError(
                     f"{error}; most often that is the kernel, for want of memory: in a run, a "
                     "smaller farm.chunk needs less"
                 ) from None
             world.send(None, MASTER)  # goodbye
+        if order == END:
+            raise SystemExit(0)
     finally:
         isolated.stop()
 
 
-def _obey(world: MPI.Intracomm, isolated: IsolatedRunner, order: Order) -> bool:
-    """Run a unit and answer; False if the master sends home in the meantime."""
+def _obey(world: MPI.Intracomm, isolated: IsolatedRunner, order: Order) -> str:
+    """Run a unit and answer; what the master says if it sends home in the meantime, else empty."""
     worker, newer, unit, limit = order
     isolated.begin(newer, unit)
     begun = time.monotonic()
     while (outcome := isolated.outcome(LONGEST_POLL_SECONDS)) is None:
         stop_without_launcher()
         if world.iprobe(source=MASTER):
-            world.recv(source=MASTER)
-            return False
+            told: str = world.recv(source=MASTER)
+            return told
         if time.monotonic() - begun > limit:
             outcome = isolated.give_up(f"took longer than {limit:.3g} s")
             break
     world.send((worker, outcome), MASTER)
-    return True
+    return ""
 
 
-def receive(world: MPI.Intracomm) -> Order | None:
-    """The next order of the master; None to go home."""
+def receive(world: MPI.Intracomm) -> Order | str:
+    """The next order of the master; HOME or END to go."""
     while not world.iprobe(source=MASTER):
         stop_without_launcher()
         time.sleep(POLL_SECONDS)
-    order: Order | None = world.recv(source=MASTER)
+    order: Order | str = world.recv(source=MASTER)
     return order
 
 

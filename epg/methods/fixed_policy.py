@@ -90,7 +90,8 @@ class FixedPolicy(Evolved):
         """
         policy = self.spec.flatten(params).to(seeds.device)
         spec = AgentSpec.of(self.task, setup.agent)
-        networks = PretrainedActorCritic(spec, self.settings.hidden, policy, seeds)
+        acting = dataclasses.replace(self.agent, memory=spec.memory)
+        networks = PretrainedActorCritic(spec, acting, policy, seeds)
         loss, updates = Ppo.of(setup.learner), setup.lifetime.updates
         return PolicyGradientAgents(networks, seeds, setup.learner, loss, updates)
 

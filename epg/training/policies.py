@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from epg import tasks
-from epg.config import Config
+from epg.config import Config, validate
 from epg.evaluation.policies import FIXED, policy_file
 from epg.farm.mpi import MASTER
 from epg.methods.base import make_method
@@ -27,13 +28,15 @@ FEWEST = 10
 def evolve_policies(config: Config, steps: int | None = None) -> list[Path]:
     """Evolve a linear and a deeper policy for each task of a configuration; keep the better one.
 
-    steps: environment steps for both together at most, validations left out; None: as many as the
-    configuration's own training takes. The files; on workers none. The same call again goes on
-    where it stopped. Raises `UserError`.
+    steps: environment steps for all of them together at most, validations left out, but for
+    FEWEST generations each; None: as many as the configuration's own training takes. Of all that
+    were ever evolved for a task here the best stays. The files; on workers none. The same call
+    again goes on where it stopped. Raises `UserError`.
     """
     if steps is None:
         steps = config.steps * cost_of_step(make_method(config, tasks.make(config.task)))
-    return [path for spec in tasks.parts_of(config.task) for path in _evolve(config, spec, steps)]
+    parts = tasks.parts_of(config.task)
+    return [path for spec in parts for path in _evolve(config, spec, steps // len(parts))]
 
 
 def _evolve(config: Config, spec: str | dict[str, Any], steps: int) -> Iterator[Path]:
@@ -41,9 +44,8 @@ def _evolve(config: Config, spec: str | dict[str, Any], steps: int) -> Iterator[
     place = policy_file(task.name)
     each = 2 * PAIRS * (task.horizon + 1)
     generations = max(FEWEST, steps // len(LAYERS) // each)
-    found: dict[float, tuple[str, Path]] = {}
     for kind, hidden in LAYERS.items():
-        evolution = Config.model_validate(
+        evolution = validate(
             {
                 "seed": config.seed,
                 "task": spec,
@@ -57,19 +59,24 @@ def _evolve(config: Config, spec: str | dict[str, Any], steps: int) -> Iterator[
                 "learner": {"buffer": 1, "minibatch": 1},
                 "validation": {"every": max(1, generations // VALIDATIONS), "lifetimes": 64},
                 "farm": config.farm,
-            }
+            },
+            FIXED,
         )  # fmt: skip
-        run = place.with_suffix("") / f"{kind}-{evolution.hash()}-{generations}"
-        best = train(evolution, run)
-        if launched_rank() == MASTER:
-            found[read_object(run / "DONE")["best_validation"]] = kind, best
+        train(evolution, place.with_suffix("") / f"{kind}-{evolution.hash()}-{generations}")
     if launched_rank() == MASTER:
-        value, (kind, best) = max(found.items())
-        write_durably(place, read_bytes(best))
+        runs = [file.parent for file in sorted(place.with_suffix("").glob("*/DONE"))]
+        best = max(runs, key=_validation)  # the first of equals, which are linear
+        write_durably(place, read_bytes(best / "best.safetensors"))
         print(
-            f"{task.name}: {FIXED}, {kind}: {value:.5g} in validation, the best of "
-            f"{' and '.join(LAYERS)}, {generations} generations or {generations * each:,} "
-            f"environment steps each at most; written to {place}",
+            f"{task.name}: {FIXED}, {best.name.partition('-')[0]}: {_validation(best):.5g} in "
+            f"validation, the best of {' and '.join(LAYERS)}, {generations} generations or at most "
+            f"{generations * each:,} environment steps each; written to {place}",
             flush=True,
         )
         yield place
+
+
+def _validation(run: Path) -> float:
+    """Of the best policy of a run; −∞ if none was finite."""
+    value = read_object(run / "DONE").get("best_validation")
+    return float(value) if isinstance(value, int | float) else -math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,53 @@ def test_the_same_again_lives_nothing_and_on_ranks_it_is_the_same(
     files = [place / "policies" / "point-goal.safetensors" for place in places]
     ours, theirs = map(load_file, files)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_on_ranks_a_mistake_of_the_master_ends_all(
+    tiny: Path, tmp_path: Path, epg: Callable[..., Any]
+) -> None:
+    """And the workers wait for no other evolution."""
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "point-goal").write_text("in the way")
+    said = epg("tune", tiny, "--methods", "fixed-policy", "--steps", 1, "--ranks", 2,
+               folder=tmp_path, environment={"EPG_CACHE": str(tmp_path)})  # fmt: skip
+    assert said.code == 2 and "point-goal" in said.err and "Traceback" not in said.err, said
+
+
+def test_it_acts_as_it_evolved_whatever_agents_stand_beside(policy: Path, tmp_path: Path) -> None:
+    returns = []
+    for activation in ("tanh", "relu"):
+        found = evaluate("shared-skill", TASK, lifetimes=4, updates=1, activation=activation,
+                         methods=("fixed-policy",), out=tmp_path / activation)  # fmt: skip
+        assert found is not None
+        returns.append(found.tasks[0].scores[-1].returns.tolist())
+    assert returns[0] == returns[1]
+
+
+def test_the_best_of_all_that_were_evolved_is_kept(policy: Path, tiny: Path) -> None:
+    evolve_policies(load(tiny, [AS_SETTING, "seed=1"]), steps=1)
+    runs = list(policy.with_suffix("").iterdir())
+    values = {run: json.loads((run / "DONE").read_text())["best_validation"] for run in runs}
+    best = max(values.values())
+    kept = [run for run in runs if (run / "best.safetensors").read_bytes() == policy.read_bytes()]
+    assert len(runs) == 4 and [values[run] for run in kept] == [best]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--methods", ""), "--methods: found none"),
+        (("--methods", "ppo", "--steps", "5"), "--steps: is for fixed-policy alone"),
+        (("--methods", "fixed-policy", "--again"), "--again: is for settings"),
+        (("--methods", "fixed-policy", "--steps", "1" + "0" * 21), "--steps"),
+    ],
+)
+def test_options_that_have_no_meaning_are_refused(
+    tiny: Path, tmp_path: Path, epg: Callable[..., Any], arguments: tuple[str, ...], said: str
+) -> None:
+    found = epg("tune", tiny, *arguments, folder=tmp_path)
+    assert found.code == 2 and found.out == "" and found.err.count("\n") == 1
+    assert said in found.err
 
 
 def test_pretrained_agents_begin_as_the_policy_and_learn(policy: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from epg import tasks
@@ -16,8 +17,8 @@ from epg.evaluation.evaluate import evaluate
 from epg.evaluation.search import COARSE, RELATIVE, VALUES, Space
 from epg.evaluation.tune import tune
 from epg.evaluation.tuned import kept, tuned
-from epg.farm.work import Unit
-from epg.seeds import Purpose
+from epg.farm.work import Result, Shared, Unit
+from epg.seeds import LifetimeSeeds, Purpose, Stream
 
 SETUP = Setup().change(updates=16, steps_per_update=64)
 METHODS = ("random", "ppo", "reinforce")
@@ -32,17 +33,17 @@ def space() -> Space:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_number_is_a_setting_of_a_method_on_a_task(space: Space, method: str) -> None:
     rng = np.random.default_rng(0)
-    for task in space.tasks:
+    for task, made in enumerate(space.tasks):
         for number in rng.choice(list(space.coarse(task, method)), 5):
             entry = space[int(number)]
-            assert (entry.task, entry.method) == (task, method)
+            assert entry.task is made and entry.method == method
             assert space.number(task, method, space.setting(int(number))) == number < len(space)
             assert entry.setup.lifetime.steps == SETUP.lifetime.steps
             assert entry.setup.learner.buffer >= entry.setup.lifetime.steps_per_update
 
 
 def test_the_coarse_grid_has_every_value_with_every_other(space: Space) -> None:
-    task = space.tasks[0]
+    task = 0
     for method, count in (("random", 1), ("ppo", 4 * 4 * 4), ("reinforce", 4 * 4)):
         settings = [space.setting(number) for number in space.coarse(task, method)]
         assert len(settings) == len({repr(s) for s in settings}) == count
@@ -52,8 +53,7 @@ def test_the_coarse_grid_has_every_value_with_every_other(space: Space) -> None:
 
 
 def test_next_to_a_setting_is_one_value_by_one_step(space: Space) -> None:
-    task = space.tasks[1]
-    for number in list(space.coarse(task, "ppo"))[::7]:
+    for number in list(space.coarse(1, "ppo"))[::7]:
         middle = space.setting(number)
         for near in map(space.setting, space.fine(number)):
             [name] = [name for name in middle if middle[name] != near[name]]
@@ -80,7 +80,7 @@ def test_the_winner_is_chosen_by_lives_that_brought_nothing_into_the_final(
     runner = EntryRunner(config, space, config.seed, Purpose.TUNING)
     fresh = []
     for setting in winner["finalists"]:
-        number = space.number(space.tasks[0], "ppo", setting)
+        number = space.number(0, "ppo", setting)
         result = runner.run(None, Unit(Purpose.TUNING, 0, 3, 6, entry=number))
         fresh.append(result.arrays["final_return"].mean())
     assert fresh == sorted(fresh, reverse=True)
@@ -96,14 +96,55 @@ def test_the_best_of_one_budget_are_tried_again_at_another(small: None, tiny: Pa
     [again] = tune(longer, lifetimes=4, methods=["reinforce"], again=True)
     key = repr
     assert sorted(map(key, again["finalists"])) == sorted(map(key, first["finalists"]))
-    assert again["settings"] == 5 and again["grid_steps"] == 5 * 4 * 6 * 32
+    assert again["settings"] == 5
+    life = 6 * 32  # and a final episode of at most 200 steps
+    assert 5 * 4 * life < again["grid_steps"] <= 5 * 4 * (life + 200)
     assert again["updates"] * again["steps_per_update"] == 6 * 32
     known = yaml.safe_load(kept().read_text())["random-cart-pole"]
     assert known == [first, again]
+    with pytest.raises(UserError, match=f"tuned among {first['settings']} settings; --again is"):
+        tune(config, lifetimes=3, methods=["reinforce"], again=True)
     found = tuned("reinforce", "random-cart-pole", longer.setup)
     assert found.exact and found.source == "tuned: best of 5 settings, 4 lifetimes each" + (
         " (few: 16 or more tell settings apart)"
     )
+
+
+def test_again_lives_no_life_that_chose_them(
+    small: None, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another step, whose seeds have nothing in common with those of the search."""
+    lived = []
+    run = EntryRunner.run
+
+    def note(self: EntryRunner, shared: Shared | None, unit: Unit) -> Result:
+        lived.append((unit.step, unit.members))
+        return run(self, shared, unit)
+
+    monkeypatch.setattr(EntryRunner, "run", note)
+    tune(load(tiny, ["task=random-cart-pole"]), lifetimes=2, methods=["reinforce"])
+    assert {step for step, _ in lived} == {0}
+    lived.clear()
+    longer = load(tiny, ["task=random-cart-pole", "lifetime.updates=4"])
+    tune(longer, lifetimes=2, methods=["reinforce"], again=True)
+    assert {step for step, _ in lived} == {1}
+    searched, again = (
+        LifetimeSeeds.of(0, Purpose.TUNING, 0, 9, step=step).draw(
+            Stream.MDP, lambda rng: rng.random(3)
+        )
+        for step in (0, 1)
+    )
+    assert not torch.isin(searched, again).any()
+
+
+def test_again_says_where_no_setting_fits(small: None, tiny: Path) -> None:
+    tune(load(tiny, ["task=random-cart-pole"]), lifetimes=2, methods=["reinforce"])
+    odd = load(
+        tiny, ["task=random-cart-pole", "lifetime.steps_per_update=15", "learner.minibatch=5",
+               "lifetime.updates=1"],
+    )  # fmt: skip
+    with pytest.raises(UserError, match="none of the best settings of reinforce divides a life of"):
+        tune(odd, lifetimes=2, methods=["reinforce"], again=True)
 
 
 def test_an_evaluation_lets_it_learn_as_often_as_it_was_tuned_to(
