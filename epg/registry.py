@@ -22,6 +22,8 @@ METHODS = {
     "dpo": "epg.methods.dpo:DpoMethod",
     "reinforce": "epg.methods.reinforce:ReinforceMethod",
     "random": "epg.methods.never:Never",
+    "td3": "epg.methods.td3:Td3",
+    "ddpg": "epg.methods.td3:Ddpg",
     "sb3-ppo": "epg.methods.sb3:Sb3Ppo",
     "sb3-td3": "epg.methods.sb3:Sb3Td3",
     "sb3-sac": "epg.methods.sb3:Sb3Sac",

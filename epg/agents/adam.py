@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
-
-from epg.agents.actor_critic import ActorCritic
 
 ADAM_EPSILON = 1e-8
 BETAS = (0.9, 0.999)
 REGISTER = 64
 """Numbers, of which the widest registers hold a whole part."""
+
+
+class Leaves(Protocol):
+    """What an optimiser moves, of P agents."""
+
+    @property
+    def lifetimes(self) -> int: ...
+
+    @property
+    def device(self) -> str: ...
+
+    def trained(self) -> list[Tensor]:
+        """Leaves, each [P, …]."""
 
 
 class FusedAdam:
@@ -22,7 +35,7 @@ class FusedAdam:
     be differentiated through takes the steps of `epg.agents.optimizers`.
     """
 
-    def __init__(self, networks: ActorCritic, learning_rate: float) -> None:
+    def __init__(self, networks: Leaves, learning_rate: float) -> None:
         self._parameters = networks.trained()
         self.learning_rate = learning_rate
         self._moved: list[Tensor] = []

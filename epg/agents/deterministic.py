@@ -104,7 +104,7 @@ class DeterministicNetworks:
 
 @dataclass(frozen=True)
 class CriticLoss:
-    """What twin critics learn: clipped double Q-learning with a smoothed target."""
+    """What critics learn: of twins, clipped double Q-learning with a smoothed target."""
 
     discount: float = 0.99
     noise_limit: float = 0.5
@@ -119,21 +119,26 @@ class CriticLoss:
         after, limit = pieces.next_observations, networks.limit
         smoothed = networks.act(target, after) + noise.clamp(-self.noise_limit, self.noise_limit)
         actions = smoothed.clamp(-limit, limit)
-        both = (networks.value(target, name, after, actions) for name in ("critic1", "critic2"))
-        least = torch.minimum(*both)
+        opinions = [networks.value(target, name, after, actions) for name in critics_in(target)]
+        least = torch.stack(opinions).amin(0)
         going_on = self.discount * (1 - pieces.ended) * least
         return pieces.rewards + going_on + self.end_bonus * pieces.ended
 
     def __call__(
         self, networks: DeterministicNetworks, live: Parameters, pieces: Pieces, targets: Tensor
     ) -> Tensor:
-        """[P] the sum of both critics' mean squared errors; padding counts as 0."""
+        """[P] the sum of the critics' mean squared errors; padding counts as 0."""
         mask = pieces.mask
         total = pieces.rewards.new_zeros(pieces.rewards.shape[0])
-        for name in ("critic1", "critic2"):
+        for name in critics_in(live):
             q = networks.value(live, name, pieces.observations, pieces.actions)
             total = total + (mask * (q - targets).square()).mean((1, 2))
         return total
+
+
+def critics_in(parameters: Parameters) -> list[str]:
+    """One, or twins."""
+    return [name for name in ("critic1", "critic2") if f"{name}.0.weight" in parameters]
 
 
 def moved_towards(target: Parameters, live: Parameters, speed: float) -> Parameters:

@@ -1,0 +1,96 @@
+"""What off-policy agents remember: their newest steps and where their episodes begin, P at once.
+
+Shape letters: P lifetimes, N rows, M new rows, B pieces, T steps, O observation, A action.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from epg.agents.buffer import Transitions
+from epg.agents.pieces import Pieces
+
+
+class Replay:
+    """The newest N steps of each lifetime in a ring."""
+
+    def __init__(
+        self, lifetimes: int, length: int, observation_size: int, action_size: int,
+        device: str = "cpu",
+    ) -> None:  # fmt: skip
+        self.length = length
+        self.lived = 0
+        """rows so far, those that were overwritten included"""
+        shape = (lifetimes, length)
+        self._observations = torch.zeros(*shape, observation_size, device=device)
+        self._next_observations = torch.zeros_like(self._observations)
+        self._actions = torch.zeros(*shape, action_size, device=device)
+        self._rewards, self._terminated = torch.zeros(2, *shape, device=device)
+        self._begun = [0] * lifetimes
+        self._finished: list[list[tuple[int, int]]] = [[] for _ in range(lifetimes)]
+
+    def append(self, new: Transitions) -> None:
+        """Take in M new steps; the oldest give way."""
+        count = new.rewards.shape[1]
+        rows = torch.arange(self.lived, self.lived + count) % self.length
+        self._observations[:, rows] = new.observations
+        self._next_observations[:, rows] = new.next_observations
+        self._actions[:, rows] = new.actions
+        self._rewards[:, rows] = new.rewards
+        self._terminated[:, rows] = new.terminated.to(torch.float32)
+        for life, row in (new.terminated | new.truncated).nonzero().tolist():
+            end = self.lived + row + 1
+            self._finished[life].append((self._begun[life], end - self._begun[life]))
+            self._begun[life] = end
+        self.lived += count
+        oldest = self.lived - self.length
+        for life, episodes in enumerate(self._finished):  # those that are not whole any more
+            self._finished[life] = [each for each in episodes if each[0] >= oldest]
+
+    @property
+    def episodes(self) -> int:
+        """Of the lifetime that has the fewest whole ones."""
+        return min(map(len, self._finished))
+
+    def steps(self, chance: Tensor) -> Pieces:
+        """Single steps drawn from all that are there; chance: [P, B] in [0, 1)."""
+        there = min(self.lived, self.length)
+        rows = (chance * there).long().clamp(max=there - 1)
+        return self._pieces(rows.unsqueeze(-1), torch.ones_like(rows))
+
+    def pieces(self, chance: Tensor, steps: int) -> Pieces:
+        """Pieces of whole episodes, each as likely as any other; chance: [P, B, 2] in [0, 1).
+
+        A piece begins anywhere in its episode where so many steps follow; an episode that is
+        shorter is taken whole, with zeros behind it.
+        """
+        starts, lengths = [], []
+        for life, episodes in enumerate(self._finished):
+            table = torch.tensor(episodes, device=chance.device)
+            count = len(episodes)
+            chosen = table[(chance[life, :, 0] * count).long().clamp(max=count - 1)]
+            room = (chosen[:, 1] - steps + 1).clamp(min=1)
+            offset = (chance[life, :, 1] * room).long().clamp(max=room - 1)
+            starts.append(chosen[:, 0] + offset)
+            lengths.append(chosen[:, 1].clamp(max=steps))
+        first, length = torch.stack(starts), torch.stack(lengths)
+        rows = first.unsqueeze(-1) + torch.arange(steps, device=chance.device)
+        return self._pieces(rows % self.length, length)
+
+    def _pieces(self, rows: Tensor, lengths: Tensor) -> Pieces:
+        """rows: [P, B, T]"""
+        steps = torch.arange(rows.shape[2], device=rows.device)
+        lived = (steps < lengths.unsqueeze(-1)).to(torch.float32)
+        flat = rows.flatten(1)
+
+        def take(values: Tensor) -> Tensor:
+            if values.ndim == 2:
+                return values.gather(1, flat).reshape(rows.shape) * lived
+            index = flat.unsqueeze(-1).expand(-1, -1, values.shape[-1])
+            return values.gather(1, index).reshape(*rows.shape, -1) * lived.unsqueeze(-1)
+
+        return Pieces(
+            take(self._observations), take(self._actions), take(self._rewards),
+            take(self._terminated), take(self._next_observations), lengths,
+        )  # fmt: skip
