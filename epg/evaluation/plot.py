@@ -18,7 +18,8 @@ from epg.lifetime import carry_forward
 
 METHODS = {
     "blind": "0.4", "ppo": "C1", "reinforce": "C2", "dpo": "C3", "untrained": "C4", "sb3-ppo": "C5",
-    "sb3-td3": "C6", "random": "C7", "sb3-sac": "C8",
+    "sb3-td3": "C6", "random": "C7", "sb3-sac": "C8", "fixed-policy": "goldenrod",
+    "pretrained": "orchid", "td3": "saddlebrown", "ddpg": "darkolivegreen",
 }  # fmt: skip
 """Colours that methods have in every picture; those of a user's own have the last one."""
 BETWEEN: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": "--"}
