@@ -301,3 +301,11 @@ def test_a_setting_is_changed_in_whichever_group_it_is(tiny: Path) -> None:
 def test_overrides_come_to_the_same_in_any_order(tiny: Path, overrides: tuple[str, ...]) -> None:
     optimizer = load(tiny, overrides).method.model_dump()["optimizer"]
     assert optimizer == {"name": "clipup", "momentum": 0.5, "max_speed": None}
+
+
+def test_a_later_setting_at_its_usual_value_leaves_the_hash_as_it_was() -> None:
+    """Runs that were begun before it can be gone on with."""
+    masked = Path(__file__).parents[1] / "configs" / "masked-cart-pole.yaml"
+    before = "daacc12d38ccd28a"  # of the runs in results/masked-cart-pole/seeds/seed-1
+    assert load(masked, ["seed=1"]).hash() == before
+    assert load(masked, ["seed=1", "learner.clip=0.3"]).hash() != before
