@@ -65,6 +65,8 @@ def tune(
     parts = [tasks.make(spec) for spec in tasks.parts_of(config.task)]
     if methods is None:
         methods = [n for n in tunable() if not again or knows_finalists(n, parts, config.setup)]
+    if not methods:
+        raise UserError("--again: of no method are the best settings of another budget known")
     for name in methods:
         if make_algorithm(name).tuned_as != name:
             raise UserError(f"method {name}: has no settings of its own that are tuned")

@@ -92,6 +92,8 @@ def test_the_best_of_one_budget_are_tried_again_at_another(small: None, tiny: Pa
     longer = load(tiny, ["task=random-cart-pole", "lifetime.updates=6"])
     with pytest.raises(UserError, match="random-cart-pole: of no other budget are the best"):
         tune(longer, lifetimes=3, methods=["reinforce"], again=True)
+    with pytest.raises(UserError, match="of no method are the best settings of another budget"):
+        tune(longer, lifetimes=3, again=True)
     [first] = tune(config, lifetimes=3, methods=["reinforce"])
     [again] = tune(longer, lifetimes=4, methods=["reinforce"], again=True)
     key = repr
