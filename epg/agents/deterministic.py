@@ -73,9 +73,9 @@ class DeterministicNetworks:
             **normed_shapes("critic2", (both, *self.hidden, 1)),
         }
 
-    def act(self, parameters: Parameters, observations: Tensor, name: str = "policy") -> Tensor:
+    def act(self, parameters: Parameters, observations: Tensor) -> Tensor:
         """Actions for observations, [P, …, O] to [P, …, A]."""
-        return self.limit * torch.tanh(self._network(parameters, name, observations))
+        return self.limit * torch.tanh(self._network(parameters, "policy", observations))
 
     def value(
         self, parameters: Parameters, name: str, observations: Tensor, actions: Tensor
