@@ -33,7 +33,7 @@ train: install
 		--methods ppo,random,blind --out runs/quickstart/evaluation --ranks $(RANKS)
 
 test: $(BIN)/.installed-dev
-	$(BIN)/python -m pytest --quiet -n 4 --dist loadgroup
+	$(BIN)/python -m pytest --quiet -n 3 --dist loadgroup
 
 # Accidents at random moments, and each at every place: more than an hour.
 soak: $(BIN)/.installed-dev
