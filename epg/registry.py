@@ -24,6 +24,7 @@ METHODS = {
     "random": "epg.methods.never:Never",
     "td3": "epg.methods.td3:Td3",
     "ddpg": "epg.methods.td3:Ddpg",
+    "metagenrl": "epg.methods.metagenrl:MetaGenRl",
     "sb3-ppo": "epg.methods.sb3:Sb3Ppo",
     "sb3-td3": "epg.methods.sb3:Sb3Td3",
     "sb3-sac": "epg.methods.sb3:Sb3Sac",
@@ -33,6 +34,7 @@ LOSSES = {
     "temporal_conv": "epg.losses.temporal_conv:TemporalConv",
     "per_step": "epg.losses.per_step:PerStep",
     "lpo": "epg.losses.lpo:Lpo",
+    "lstm": "epg.losses.lstm_loss:LstmLoss",
 }
 OPTIMIZERS = {
     "adam": "epg.evolution.optimizer:Adam",

@@ -5,9 +5,10 @@ The numbers below are part of every published result: never change one, only add
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,6 +93,21 @@ class LifetimeSeeds:
         """The seed of every lifetime, P of them."""
         return [self.distinct[i] for i in self.index]
 
+    def replace(self, lifetime: int, seed: LifetimeSeed) -> None:
+        """One lifetime, none of which share a seed, goes on with another."""
+        self.distinct[lifetime] = seed
+        for stream, rngs in self._rngs.items():
+            rngs[lifetime] = seed.rng(stream)
+
+    def states(self, stream: Stream) -> Tensor:
+        """[P, 6] int64: where a stream of each lifetime stands."""
+        rngs = self._rngs.get(stream) or [seed.rng(stream) for seed in self.distinct]
+        return torch.stack([pack(rng.bit_generator.state) for rng in rngs])
+
+    def load_states(self, stream: Stream, states: Tensor) -> None:
+        """Go on from there."""
+        self._rngs[stream] = [unpack(state) for state in states]
+
     def restart(self, stream: Stream) -> None:
         """The next `draw` of a stream begins it anew."""
         self._rngs.pop(stream, None)
@@ -102,3 +118,26 @@ class LifetimeSeeds:
             self._rngs[stream] = [seed.rng(stream) for seed in self.distinct]
         drawn = np.stack([sample(rng) for rng in self._rngs[stream]])
         return torch.from_numpy(drawn).to(self.device)[self._index]
+
+
+HALF = 2**64
+
+
+def pack(state: Mapping[str, Any]) -> Tensor:
+    """[6] int64 of the state of a generator's bits."""
+    halves = [half for n in state["state"].values() for half in divmod(n, HALF)]
+    numbers = [*halves, state["has_uint32"], state["uinteger"]]
+    return torch.from_numpy(np.array(numbers, dtype=np.uint64).view(np.int64))
+
+
+def unpack(packed: Tensor) -> np.random.Generator:
+    """A generator that goes on from there."""
+    a, b, c, d, has, uinteger = map(int, packed.numpy().view(np.uint64))
+    bits = np.random.PCG64()
+    bits.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": a * HALF + b, "inc": c * HALF + d},
+        "has_uint32": has,
+        "uinteger": uinteger,
+    }
+    return np.random.Generator(bits)

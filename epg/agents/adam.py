@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -24,6 +25,60 @@ class Leaves(Protocol):
 
     def trained(self) -> list[Tensor]:
         """Leaves, each [P, …]."""
+
+
+class AgentAdam:
+    """Adam with a count of steps for each agent, so that one can begin anew beside the others, and
+    with a state that can be kept.
+
+    clip: the most that the norm of an agent's gradient may be; None for any.
+    """
+
+    def __init__(
+        self, parameters: Sequence[Tensor], learning_rate: float, clip: float | None = None
+    ) -> None:
+        """parameters: each [P, …]"""
+        self._parameters = list(parameters)
+        self._learning_rate = learning_rate
+        self._clip = clip
+        first = self._parameters[0]
+        lifetimes, size = len(first), sum(p[0].numel() for p in self._parameters)
+        self.mean, self.square = torch.zeros(2, lifetimes, size, device=first.device)
+        self.steps = torch.zeros(lifetimes, dtype=torch.int64, device=first.device)
+        self.broken = torch.zeros(lifetimes, dtype=torch.bool, device=first.device)
+        """[P] whose loss was not finite"""
+
+    def descend(self, loss: Tensor, active: Tensor) -> None:
+        """One step down the losses [P] of the agents that are active, [P] bool."""
+        self.broken |= active & ~torch.isfinite(loss.detach())
+        found = torch.autograd.grad(loss.sum(), self._parameters)
+        self._step(torch.cat([g.flatten(1) for g in found], 1), active)
+
+    @torch.no_grad()
+    def _step(self, gradient: Tensor, active: Tensor) -> None:
+        if self._clip is not None:
+            norm = gradient.square().sum(1, keepdim=True).sqrt()
+            gradient = gradient * (self._clip / norm.clamp(min=self._clip))
+        self.steps += active
+        chosen = active.unsqueeze(1)
+        mean = BETAS[0] * self.mean + (1 - BETAS[0]) * gradient
+        square = BETAS[1] * self.square + (1 - BETAS[1]) * gradient.square()
+        count = self.steps.unsqueeze(1).to(torch.float64)
+        scales = [(1 - beta**count).to(mean.dtype) for beta in BETAS]
+        moved = self._learning_rate * (mean / scales[0])
+        moved = torch.where(chosen, moved / ((square / scales[1]).sqrt() + ADAM_EPSILON), 0.0)
+        self.mean = torch.where(chosen, mean, self.mean)
+        self.square = torch.where(chosen, square, self.square)
+        first = 0
+        for parameter in self._parameters:
+            last = first + parameter[0].numel()
+            parameter -= moved[:, first:last].view_as(parameter)
+            first = last
+
+    def begin_anew(self, agent: int) -> None:
+        """As if one of them had never learned."""
+        self.mean[agent], self.square[agent] = 0.0, 0.0
+        self.steps[agent], self.broken[agent] = 0, False
 
 
 class FusedAdam:

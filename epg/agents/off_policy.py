@@ -1,149 +1,241 @@
 """Agents with deterministic policies and critics that learn from all that they remember.
 
-Shape letters: P lifetimes, M new rows, E episodes, B drawn steps, A action.
+Shape letters: P lifetimes, M new rows, B drawn pieces of T steps, A action.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from epg.agents.adam import FusedAdam
+from epg.agents.adam import AgentAdam
 from epg.agents.base import Agents, Metrics, Policy
 from epg.agents.buffer import Transitions
 from epg.agents.deterministic import CriticLoss, DeterministicNetworks, moved_towards
 from epg.agents.network import Parameters
+from epg.agents.pieces import Pieces
 from epg.agents.replay import Replay
-from epg.agents.spec import unflatten
-from epg.seeds import LifetimeSeeds, Stream
+from epg.agents.spec import Shapes, unflatten
+from epg.seeds import LifetimeSeed, LifetimeSeeds, Stream
+from epg.settings import Count, Fraction, Settings
 from epg.tasks.base import Step
 
-
-@dataclass(frozen=True)
-class OffPolicySettings:
-    """How such agents learn: TD3's usual settings (Fujimoto et al. 2018, table 3)."""
-
-    learning_rate: float = 1e-3
-    batch: int = 100
-    """steps in an update"""
-    random_steps: int = 1000
-    """uniform actions at first, in which nothing is learned; of a short life a tenth"""
-    exploration: float = 0.1
-    """standard deviation of the noise of actions"""
-    smoothing: float = 0.2
-    """standard deviation of the noise of the target's actions; 0 for none"""
-    speed: float = 0.005
-    """of target networks, at each update of the policy"""
-    delay: int = 2
-    """updates of critics between two of the policy"""
-    twin: bool = True
-    """whether the smaller opinion of two critics is the target, or that of one"""
-    discount: float = 0.99
+PolicyLoss = Callable[[DeterministicNetworks, Parameters, Pieces], Tensor]
+"""What policies go down, [P], of all networks and of drawn pieces."""
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Some of the agents' parameters, as an optimiser wants them."""
+class OffPolicySettings(Settings):
+    """How agents with deterministic policies learn."""
 
-    parameters: Parameters
-    lifetimes: int
-    device: str
+    learning_rate: PositiveFloat = Field(1e-3, description="of policies and critics, by Adam")
+    batch: Count = Field(32, description="pieces of episodes in an update")
+    piece: Count = Field(20, description="steps of a piece; 1: single steps, of any episode")
+    memory: Count = Field(100_000, description="newest steps that are remembered, at most")
+    random_steps: Count = Field(
+        2000, description="uniform actions at first, in which nothing is learned; of a short life "
+        "a tenth",
+    )  # fmt: skip
+    exploration: float = Field(0.1, ge=0, description="standard deviation of the noise of actions")
+    smoothing: float = Field(
+        0.2, ge=0, description="standard deviation of the noise of target actions, within ±0.5"
+    )
+    speed: Fraction = Field(0.005, description="of target networks, at each update of the policy")
+    every: Count = Field(1, description="environment steps between two updates of critics")
+    delay: Count = Field(2, description="updates of critics between two of the policy")
+    twin: bool = Field(True, description="two critics, the smaller of whose opinions counts")
+    discount: Fraction = Field(0.99, description="γ")
+    clip: PositiveFloat | None = Field(
+        None, description="most that the norm of a policy's gradient may be; null: anything"
+    )
+    end_bonus: float = Field(
+        0.0, description="that critics add at the end of an episode; 1 in MetaGenRL's released code"
+    )
+    time_limits_end: bool = Field(
+        False, description="whether nothing follows a time limit, as in that code"
+    )
 
-    def trained(self) -> list[Tensor]:
-        return list(self.parameters.values())
+
+def by_value(networks: DeterministicNetworks, live: Parameters, pieces: Pieces) -> Tensor:
+    """[P] less of what the first critic thinks of a policy's actions: DDPG's and TD3's loss."""
+    actions = networks.act(live, pieces.observations)
+    value = networks.value(live, "critic1", pieces.observations, actions)
+    return -(pieces.mask * value).mean((1, 2))
 
 
 class OffPolicyAgents(Agents):
-    """P agents, each of which learns once for every step that it has lived."""
+    """P agents that learn from what they remember, every few steps that they live."""
 
     def __init__(
         self, networks: DeterministicNetworks, seeds: LifetimeSeeds, settings: OffPolicySettings,
-        steps: int,
+        steps: int, taught: PolicyLoss = by_value, blind: bool = False,
     ) -> None:  # fmt: skip
-        """steps: of their whole lives, all of which they remember."""
+        """steps: of their whole lives; blind: reward and ends are 0 to them."""
         self.networks = networks
         self.settings = settings
+        self.taught = taught
+        self._blind = blind
         self._seeds = seeds
-        self._random_steps = min(settings.random_steps, max(1, steps // 10))
-        drawn = seeds.draw(Stream.AGENT, lambda rng: init_deterministic(rng, networks))
+        self.random_steps = min(settings.random_steps, max(1, steps // 10))
+        drawn = seeds.draw(Stream.AGENT, lambda rng: init_normed(rng, networks.shapes))
         parameters = unflatten(drawn, networks.shapes)
         if not settings.twin:
             parameters = {n: p for n, p in parameters.items() if not n.startswith("critic2")}
-        self.parameters = {name: p.requires_grad_() for name, p in parameters.items()}
+        self.parameters = {name: p.contiguous().requires_grad_() for name, p in parameters.items()}
         self.target = {name: p.detach().clone() for name, p in parameters.items()}
-        self._optimizers = {
-            group: FusedAdam(
-                _Group(self._of(group), len(seeds), seeds.device), settings.learning_rate
-            )
-            for group in ("policy", "critic")
+        rate = settings.learning_rate
+        self.optimizers = {
+            "policy": AgentAdam(self._of("policy"), rate, settings.clip),
+            "critic": AgentAdam(self._of("critic"), rate),
         }
-        self._replay = Replay(
-            len(seeds), steps, networks.observation_size, networks.action_size, seeds.device
-        )
-        self._critic_loss = CriticLoss(settings.discount)
+        self.replay = Replay(
+            len(seeds), min(steps, settings.memory), networks.observation_size,
+            networks.action_size, seeds.device,
+        )  # fmt: skip
+        self._critic_loss = CriticLoss(settings.discount, end_bonus=settings.end_bonus)
         self._updates = 0
 
-    def _of(self, group: str) -> Parameters:
-        return {name: p for name, p in self.parameters.items() if name.startswith(group)}
+    def _of(self, group: str) -> list[Tensor]:
+        return [p for name, p in self.parameters.items() if name.startswith(group)]
 
     def policy(self, episodes: int | None = None) -> Policy:
         return _Acting(self, self._seeds, episodes)
 
+    def is_random(self) -> Tensor:
+        """[P] whose actions are uniform still."""
+        ages = torch.tensor(self.replay.ages, device=self._seeds.device)
+        return ages < self.random_steps
+
     @property
-    def acts_at_random(self) -> bool:
-        """Whether actions are uniform still."""
-        return self._replay.lived < self._random_steps
+    def active(self) -> Tensor:
+        """[P] bool: who learns, for it has lived long enough."""
+        if self.settings.piece == 1:
+            return ~self.is_random()
+        whole = torch.tensor(self.replay.episodes, device=self._seeds.device) > 0
+        return whole & ~self.is_random()
 
     def learn(self, new: Transitions) -> Metrics:
-        """One update for each new step; error: of the critics, saturated: the share of the policy's
-        actions beyond 0.99 of their limit."""
-        self._replay.append(new)
-        count = new.rewards.shape[1]
-        if self.acts_at_random:
+        """An update for every few new steps; error: of the critics, saturated: the share of the
+        policy's actions beyond 0.99 of their limit."""
+        self.remember(new)
+        active = self.active
+        count = new.rewards.shape[1] // self.settings.every
+        if not active.any() or not count:
             return {}
-        settings = self.settings
-        shape = (count, settings.batch, 1 + self.networks.action_size)
-        chance = self._seeds.draw(
-            Stream.MINIBATCH,
-            lambda rng: np.concatenate(
-                [rng.random((*shape[:2], 1)), rng.standard_normal((*shape[:2], shape[2] - 1))], -1
-            ),
-        )
-        errors = []
-        for update in range(count):
-            errors.append(self._learn_once(chance[:, update]))
-        with torch.no_grad():
-            actions = self.networks.act(self.parameters, new.observations)
-        far = (actions.abs() > 0.99 * self.networks.limit).float().mean((1, 2))
-        return {"error": torch.stack(errors, 1).mean(1), "saturated": far}
+        errors = torch.stack([self.update(active) for _ in range(count)], 1).mean(1)
+        return {"error": errors, "saturated": self.saturated(new.observations)}
 
-    def _learn_once(self, chance: Tensor) -> Tensor:
-        """[P] the critics' loss; chance: [P, B, 1 + A], uniform, then normal."""
+    def remember(self, new: Transitions) -> None:
+        """Take in what was lived."""
+        if self.settings.time_limits_end:
+            new = replace(new, terminated=new.terminated | new.truncated)
+        if self._blind:
+            nothing, ended = torch.zeros_like(new.rewards), new.terminated | new.truncated
+            new = replace(new, rewards=nothing, terminated=torch.zeros_like(ended), truncated=ended)
+        self.replay.append(new)
+
+    @torch.no_grad()
+    def saturated(self, observations: Tensor) -> Tensor:
+        """[P] the share of actions, for observations [P, M, O], beyond 0.99 of their limit."""
+        actions = self.networks.act(self.parameters, observations)
+        return (actions.abs() > 0.99 * self.networks.limit).float().mean((1, 2))
+
+    def update(self, active: Tensor) -> Tensor:
+        """The critics learn, and every few times the policy, with its targets; [P] the critics'
+        loss, 0 of those that are not active."""
         settings, networks = self.settings, self.networks
-        drawn = self._replay.steps(chance[..., 0])
-        noise = (settings.smoothing * chance[..., 1:]).to(torch.float32).unsqueeze(2)
+        chance, noise = self._draw(settings.batch, settings.piece * networks.action_size)
+        drawn = self.pieces(chance)
+        noise = settings.smoothing * noise.to(torch.float32)
+        noise = noise.reshape(*drawn.actions.shape)
         with torch.no_grad():
             targets = self._critic_loss.targets(networks, self.target, drawn, noise)
         loss = self._critic_loss(networks, self.parameters, drawn, targets)
-        self._optimizers["critic"].descend(loss)
+        self.optimizers["critic"].descend(loss, active)
         self._updates += 1
         if self._updates % settings.delay == 0:
-            actions = networks.act(self.parameters, drawn.observations)
-            value = networks.value(self.parameters, "critic1", drawn.observations, actions)
-            self._optimizers["policy"].descend(-value.mean((1, 2)))
+            if settings.piece > 1:  # MetaGenRL draws anew
+                drawn = self.draw_pieces(settings.batch)
+            self.optimizers["policy"].descend(self.taught(networks, self.parameters, drawn), active)
             with torch.no_grad():
-                self.target = moved_towards(self.target, self.parameters, settings.speed)
-        return loss.detach()
+                moved = moved_towards(self.target, self.parameters, settings.speed)
+            for name, target in self.target.items():
+                shape = (-1, *[1] * (target.ndim - 1))
+                self.target[name] = torch.where(active.reshape(shape), moved[name], target)
+        return torch.where(active, loss.detach(), 0.0)
+
+    def draw_pieces(self, count: int) -> Pieces:
+        """So many of each agent's memory."""
+        return self.pieces(self._draw(count, 0)[0])
+
+    def pieces(self, chance: Tensor) -> Pieces:
+        """What chance [P, B, 2] draws of each agent's memory."""
+        if self.settings.piece == 1:
+            return self.replay.steps(chance[..., 0])
+        return self.replay.pieces(chance, self.settings.piece)
+
+    def _draw(self, count: int, normal: int) -> tuple[Tensor, Tensor]:
+        """Uniform [P, count, 2] and normal [P, count, normal] numbers."""
+
+        def sample(rng: np.random.Generator) -> np.ndarray:
+            return np.concatenate(
+                [rng.random((count, 2)), rng.standard_normal((count, normal))], -1
+            )
+
+        drawn = self._seeds.draw(Stream.MINIBATCH, sample)
+        return drawn[..., :2], drawn[..., 2:]
+
+    def begin_anew(self, agent: int, seed: LifetimeSeed) -> None:
+        """One of them is born again, with a seed of its own, and remembers nothing."""
+        self._seeds.replace(agent, seed)
+        one = LifetimeSeeds([seed], [0], self._seeds.device)
+        drawn = one.draw(Stream.AGENT, lambda rng: init_normed(rng, self.networks.shapes))
+        parameters = unflatten(drawn, self.networks.shapes)
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter[agent] = parameters[name][0]
+                self.target[name][agent] = parameters[name][0]
+        for optimizer in self.optimizers.values():
+            optimizer.begin_anew(agent)
+        self.replay.begin_anew(agent)
 
     @property
     def failed(self) -> Tensor:
-        broken = self._optimizers["critic"].broken.clone()
+        broken = self.optimizers["critic"].broken | self.optimizers["policy"].broken
         for parameter in self.parameters.values():
-            broken |= ~torch.isfinite(parameter.detach()).flatten(1).all(1)
+            broken = broken | ~torch.isfinite(parameter.detach()).flatten(1).all(1)
         return broken
+
+    def state(self) -> dict[str, Tensor]:
+        """All that they are and remember but for their seeds, each [P, …], or [1] and alike."""
+        kept = {f"replay.{n}": t for n, t in self.replay.state().items()}
+        for name, parameter in self.parameters.items():
+            kept[f"live.{name}"] = parameter.detach().clone()
+            kept[f"target.{name}"] = self.target[name].clone()
+        for group, adam in self.optimizers.items():
+            for name in ADAM_STATE:
+                kept[f"{group}.{name}"] = getattr(adam, name).clone()
+        kept["updates"] = torch.full((len(self._seeds),), self._updates)
+        return kept
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state of before."""
+        self.replay.load_state({n.removeprefix("replay."): t for n, t in state.items()})
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state[f"live.{name}"])
+                self.target[name] = state[f"target.{name}"].clone()
+        for group, adam in self.optimizers.items():
+            for name in ADAM_STATE:
+                setattr(adam, name, state[f"{group}.{name}"].clone())
+        self._updates = int(state["updates"][0])
+
+
+ADAM_STATE = ("mean", "square", "steps", "broken")
 
 
 class _Acting:
@@ -166,19 +258,21 @@ class _Acting:
     def _explored(self, actions: Tensor) -> Tensor:
         """What is done while learning: at first anything, then what the policy says, and noise."""
         size, limit = self._agents.networks.action_size, self._agents.networks.limit
-        if self._agents.acts_at_random:
-            drawn = self._seeds.draw(Stream.ACTION, lambda rng: rng.uniform(-limit, limit, size))
-            return drawn.to(torch.float32)
-        noise = self._seeds.draw(Stream.ACTION, lambda rng: rng.standard_normal(size))
-        spread = self._agents.settings.exploration * noise.to(torch.float32).unsqueeze(1)
-        return (actions + spread).clamp(-limit, limit)
+        chance = self._seeds.draw(
+            Stream.ACTION,
+            lambda rng: np.stack([rng.uniform(-limit, limit, size), rng.standard_normal(size)]),
+        ).to(torch.float32)
+        spread = self._agents.settings.exploration * chance[:, 1].unsqueeze(1)
+        explored = (actions + spread).clamp(-limit, limit)
+        at_random = self._agents.is_random().reshape(-1, 1, 1)
+        return torch.where(at_random, chance[:, :1], explored)
 
 
-def init_deterministic(rng: np.random.Generator, networks: DeterministicNetworks) -> np.ndarray:
-    """One agent's initial parameters, flat, in the order of `shapes`: weights Glorot uniform, gains
-    1, all else 0, as in the released code of MetaGenRL."""
+def init_normed(rng: np.random.Generator, shapes: Shapes) -> np.ndarray:
+    """Initial parameters, flat, in the order of `shapes`: weights Glorot uniform, gains 1, all else
+    0, as in the released code of MetaGenRL."""
     pieces = []
-    for name, shape in networks.shapes.items():
+    for name, shape in shapes.items():
         if name.endswith(".weight"):
             bound = np.sqrt(6 / sum(shape))
             pieces.append(rng.uniform(-bound, bound, shape).astype(np.float32))

@@ -5,11 +5,15 @@ Shape letters: P lifetimes, N rows, M new rows, B pieces, T steps, O observation
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from epg.agents.buffer import Transitions
 from epg.agents.pieces import Pieces
+
+KEPT = ("observations", "next_observations", "actions", "rewards", "terminated")
 
 
 class Replay:
@@ -22,6 +26,8 @@ class Replay:
         self.length = length
         self.lived = 0
         """rows so far, those that were overwritten included"""
+        self.since = [0] * lifetimes
+        """rows that had been lived when each life began"""
         shape = (lifetimes, length)
         self._observations = torch.zeros(*shape, observation_size, device=device)
         self._next_observations = torch.zeros_like(self._observations)
@@ -29,6 +35,37 @@ class Replay:
         self._rewards, self._terminated = torch.zeros(2, *shape, device=device)
         self._begun = [0] * lifetimes
         self._finished: list[list[tuple[int, int]]] = [[] for _ in range(lifetimes)]
+
+    def state(self) -> dict[str, Tensor]:
+        """All of it, as tensors [P, …] of constant shapes."""
+        lengths = torch.zeros(len(self._begun), self.length, dtype=torch.int32)
+        for life, episodes in enumerate(self._finished):
+            for begun, count in episodes:
+                lengths[life, begun % self.length] = count
+        counts = [
+            [self.lived, since, begun] for since, begun in zip(self.since, self._begun, strict=True)
+        ]
+        return {
+            **{name: getattr(self, f"_{name}").clone() for name in KEPT},
+            "lengths": lengths,
+            "counts": torch.tensor(counts),
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state of before."""
+        for name in KEPT:
+            getattr(self, f"_{name}").copy_(state[name])
+        counts = state["counts"].tolist()
+        self.lived = counts[0][0]
+        self.since = [since for _, since, _ in counts]
+        self._begun = [begun for _, _, begun in counts]
+        oldest = max(0, self.lived - self.length)
+        # the absolute rows of all that is there, the oldest first
+        rows = torch.arange(oldest, self.lived)
+        found = state["lengths"][:, rows % self.length]
+        self._finished = [
+            [(int(rows[i]), int(life[i])) for i in life.nonzero().flatten()] for life in found
+        ]
 
     def append(self, new: Transitions) -> None:
         """Take in M new steps; the oldest give way."""
@@ -49,26 +86,51 @@ class Replay:
             self._finished[life] = [each for each in episodes if each[0] >= oldest]
 
     @property
-    def episodes(self) -> int:
-        """Of the lifetime that has the fewest whole ones."""
-        return min(map(len, self._finished))
+    def ages(self) -> list[int]:
+        """[P] steps that each life has lasted."""
+        return [self.lived - since for since in self.since]
+
+    @property
+    def episodes(self) -> list[int]:
+        """[P] whole ones of each life."""
+        return [len(each) for each in self._finished]
+
+    def begin_anew(self, life: int) -> None:
+        """Forget all of one life."""
+        self.since[life] = self._begun[life] = self.lived
+        self._finished[life] = []
+
+    def newest_returns(self) -> list[float]:
+        """[P] of each life's newest whole episode; NaN where there is none."""
+        returns = []
+        for life, episodes in enumerate(self._finished):
+            begun, count = episodes[-1] if episodes else (0, 0)
+            rows = torch.arange(begun, begun + count) % self.length
+            returns.append(float(self._rewards[life, rows].sum()) if episodes else float("nan"))
+        return returns
+
+    def running_actions(self, life: int) -> Tensor:
+        """[n, A] of the episode that runs on."""
+        rows = torch.arange(self._begun[life], self.lived) % self.length
+        return self._actions[life, rows]
 
     def steps(self, chance: Tensor) -> Pieces:
         """Single steps drawn from all that are there; chance: [P, B] in [0, 1)."""
-        there = min(self.lived, self.length)
-        rows = (chance * there).long().clamp(max=there - 1)
+        there = torch.tensor(self.ages, device=chance.device).clamp(1, self.length).unsqueeze(1)
+        back = (chance * there).long().minimum(there - 1)
+        rows = (self.lived - there + back) % self.length
         return self._pieces(rows.unsqueeze(-1), torch.ones_like(rows))
 
     def pieces(self, chance: Tensor, steps: int) -> Pieces:
         """Pieces of whole episodes, each as likely as any other; chance: [P, B, 2] in [0, 1).
 
         A piece begins anywhere in its episode where so many steps follow; an episode that is
-        shorter is taken whole, with zeros behind it.
+        shorter is taken whole, with zeros behind it. All is 0 of a life without a whole episode.
         """
         starts, lengths = [], []
         for life, episodes in enumerate(self._finished):
-            table = torch.tensor(episodes, device=chance.device)
-            count = len(episodes)
+            table = torch.tensor(episodes or [(0, 0)], device=chance.device)
+            count = len(table)
             chosen = table[(chance[life, :, 0] * count).long().clamp(max=count - 1)]
             room = (chosen[:, 1] - steps + 1).clamp(min=1)
             offset = (chance[life, :, 1] * room).long().clamp(max=room - 1)

@@ -17,11 +17,11 @@ class Farm(Protocol):
     """all processes that take part, the master first"""
 
     def run(
-        self, shared: Shared | None, units: Sequence[Unit], limit: float
+        self, shared: Shared | None, units: Sequence[Unit], limit: float, resident: bool = False
     ) -> Iterator[list[Outcome]]:
         """What became of all units, in any order, those that ended together at a time.
 
         None at a time where the caller may do something else meanwhile. A unit that raises an
         exception or takes longer than `limit` seconds fails. Raises `SaveRequested` when SIGUSR1
-        came, after what is quick has ended.
+        came, after what is quick has ended. resident: the same worker has the same unit each time.
         """

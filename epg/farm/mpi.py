@@ -150,13 +150,17 @@ class MpiFarm:
             info.refuse_unless_like(me)
 
     def run(
-        self, shared: Shared | None, units: Sequence[Unit], limit: float
+        self, shared: Shared | None, units: Sequence[Unit], limit: float, resident: bool = False
     ) -> Iterator[list[Outcome]]:
         """Each worker has one unit at a time, and the next one as soon as it has answered."""
-        waiting = list(reversed(units))
-        idle = list(reversed(range(self.workers)))
-        while waiting and idle and not asked_to_save():
-            self._give(idle.pop(), shared, waiting.pop(), limit)
+        common = list(reversed(units))
+        waiting = [
+            list(reversed(units[worker :: self.workers])) if resident else common
+            for worker in range(self.workers)
+        ]
+        for worker in range(self.workers):
+            if waiting[worker] and not asked_to_save():
+                self._give(worker, shared, waiting[worker].pop(), limit)
         heard = time.perf_counter()
         while self._given and not grace_is_over():
             outcomes = []
@@ -164,8 +168,8 @@ class MpiFarm:
                 worker, outcome = self._world.recv()
                 outcomes.append(outcome)
                 del self._given[worker]
-                if waiting and not asked_to_save():  # before anything is done with what came
-                    self._give(worker, shared, waiting.pop(), limit)
+                if waiting[worker] and not asked_to_save():  # before all else
+                    self._give(worker, shared, waiting[worker].pop(), limit)
             self._under_way = [message for message in self._under_way if not message.test()[0]]
             yield outcomes
             if outcomes:

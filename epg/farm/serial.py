@@ -18,7 +18,7 @@ class SerialFarm:
         self.ranks: Sequence[RankInfo] = (RankInfo.of(runner.work, rank=0),)
 
     def run(
-        self, shared: Shared | None, units: Sequence[Unit], limit: float
+        self, shared: Shared | None, units: Sequence[Unit], limit: float, resident: bool = False
     ) -> Iterator[list[Outcome]]:
         """One at a time."""
         for unit in units:

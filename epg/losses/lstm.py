@@ -41,6 +41,8 @@ class LstmObjective:
     """the LSTM starts where a piece ends, not in its padding (D5)"""
     exact_norm: bool = True
     """second derivatives of layer norms are exact (D11)"""
+    without: tuple[str, ...] = ()
+    """inputs that are 0: time, value, next_value (the paper's figure 5)"""
 
     @property
     def shapes(self) -> Shapes:
@@ -98,8 +100,12 @@ class LstmObjective:
         else:
             following = (values[..., 1:] - mean) / spread * going_on
         time = torch.arange(values.shape[-1] - 1, dtype=values.dtype, device=values.device) / PIECE
+        seen = {
+            "reward": standardised(pieces.rewards), "time": time.expand_as(present),
+            "next_value": following, "value": present,
+        }  # fmt: skip
         return torch.stack(
-            (standardised(pieces.rewards), time.expand_as(present), following, present), dim=-1
+            [torch.zeros_like(x) if n in self.without else x for n, x in seen.items()], dim=-1
         )
 
     def _layer(self, parameters: Parameters, name: str, rows: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -144,6 +145,12 @@ class Method(ABC):
         The step's row of `metrics`; fitness_mean and failures if it has them.
         """
 
+    def step_cost(self) -> int:
+        """Environment steps of a step of training, final episodes not counted."""
+        units = self.workload(0).units()
+        updates = sum(self.lifetimes(unit) for unit in units) * self.mean_updates
+        return round(updates * self.config.lifetime.steps_per_update)
+
     def idle(self, step: int) -> None:
         """Some milliseconds' work while the farm is busy with a step; nothing by default."""
         return
@@ -198,6 +205,27 @@ class Method(ABC):
         """How long the agents of a unit live: as configured, or as the unit says."""
         lifetime = self.config.lifetime
         return lifetime if unit.updates is None else lifetime.replace(updates=unit.updates)
+
+
+class Resident(Method):
+    """A method whose members outlive a step: they stay with the worker that has them.
+
+    A step has many rounds, in each of which all units run and what is learned moves. They are not
+    journaled: a step that was not ended is lived again from its checkpoint.
+    """
+
+    @property
+    @abstractmethod
+    def rounds(self) -> int:
+        """In a step."""
+
+    @abstractmethod
+    def members(self) -> dict[str, np.ndarray]:
+        """What all members are, which workers get when they begin."""
+
+    @abstractmethod
+    def round(self, results: Sequence[Result]) -> None:
+        """Move what is learned by what came of a round, in the order of members."""
 
 
 class Algorithm(ABC):

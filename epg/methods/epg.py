@@ -26,6 +26,7 @@ from epg.errors import UserError
 from epg.farm.work import Result
 from epg.lifetime import LifetimeSettings
 from epg.losses.base import make_loss
+from epg.losses.lstm_loss import LstmLoss
 from epg.losses.ppo import Ppo
 from epg.losses.released import ReleasedPpo, ReleasedTemporalConv
 from epg.losses.weighted_sum import WeightedSum
@@ -46,7 +47,7 @@ class Epg(Evolved):
         loss: SerializeAsAny[Named] = Field(
             "temporal_conv",
             validate_default=True,
-            description="what evolves: temporal_conv, per_step, lpo, or module:Class",
+            description="what evolves: temporal_conv, per_step, lpo, lstm, or module:Class",
         )
         alpha: Schedule = Field(
             constant(0.0),
@@ -98,6 +99,8 @@ class Epg(Evolved):
             if settings.loss.name != "temporal_conv":
                 raise UserError("method.match_release: is of the loss temporal_conv alone")
             self.loss = ReleasedTemporalConv(settings.loss, self.agent, config.learner.buffer)
+        if isinstance(self.loss, LstmLoss) and settings.evolve_policy_init:
+            raise UserError("method.evolve_policy_init: found true, which loss lstm does not know")
         policy = self.agent.policy_shapes() if settings.evolve_policy_init else {}
         self._spec = ParameterSpec(self.loss.shapes, policy)
 
@@ -158,10 +161,13 @@ class Epg(Evolved):
         lifetime: LifetimeSettings,
         alpha: float,
         blind: bool = False,
-    ) -> PolicyGradientAgents:
-        """Agents, each with a φ of its own [P, size], and PPO beside the loss with weight α."""
+    ) -> Agents:
+        """Agents, each with a φ of its own [P, size], and PPO beside the loss with weight α; beside
+        an objective for deterministic policies, the critic's value."""
         released, setup = self.settings.match_release, self.config.setup
         loss, policy = self.spec.split(phi)
+        if isinstance(self.loss, LstmLoss):
+            return self.loss.agents(loss, setup, seeds, lifetime.steps, 1 - alpha, blind)
         whole = WeightedSum([(1 - alpha, self.loss.bind(loss)), (alpha, self._ppo())])
         parameters = init_parameters(self.agent, seeds, policy)
         kind = ReleasedActorCritic if released else BlindActorCritic if blind else ActorCritic
@@ -174,7 +180,9 @@ class Epg(Evolved):
     def _ppo(self) -> Ppo:
         return (ReleasedPpo if self.settings.match_release else Ppo).of(self.config.learner)
 
-    def dissect(self, params: Params, lifetimes: int) -> Dissection:
+    def dissect(self, params: Params, lifetimes: int) -> Dissection | None:
+        if isinstance(self.loss, LstmLoss):
+            return None
         loss, _ = self.spec.split(self.spec.flatten(params).expand(lifetimes, -1))
         without = {name: self.loss.without(loss, name) for name in self.loss.removable}
         return Dissection(

@@ -24,7 +24,9 @@ class Td3(Algorithm):
         agents="deterministic policies; continuous actions",
         paper="Fujimoto et al. 2018, arXiv 1802.09477",
     )
-    settings: ClassVar[OffPolicySettings] = OffPolicySettings()
+    settings: ClassVar[OffPolicySettings] = OffPolicySettings(
+        batch=100, piece=1, random_steps=1000, memory=1_000_000
+    )
     batch = 16
 
     def check(self, task: Task) -> None:
@@ -37,8 +39,8 @@ class Td3(Algorithm):
     def about(self, setup: Setup) -> str:
         ours = self.settings
         return (
-            f"lr {ours.learning_rate:g}, batch {ours.batch}, one update a step, target speed "
-            f"{ours.speed:g}, exploration {ours.exploration:g}; its usual settings"
+            f"lr {ours.learning_rate:g}, batch {ours.batch}, an update every {ours.every} steps, "
+            f"target speed {ours.speed:g}, exploration {ours.exploration:g}; its usual settings"
         )
 
     def agents(self, task: Task, setup: Setup, seeds: LifetimeSeeds) -> Agents:
@@ -57,4 +59,4 @@ class Ddpg(Td3):
         agents="deterministic policies; continuous actions",
         paper="Lillicrap et al. 2016, arXiv 1509.02971",
     )
-    settings = OffPolicySettings(smoothing=0.0, delay=1, twin=False)
+    settings = Td3.settings.replace(smoothing=0.0, delay=1, twin=False)

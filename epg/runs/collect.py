@@ -138,6 +138,8 @@ class Collector:
         comes from the farm; `meanwhile` is done, again and again, while none comes.
         Raises `RunError` when too much is invalid, or another start has taken the folder over.
         """
+        if not workloads:
+            return []
         step = workloads[0].step
         found = {(w.purpose, w.entry): Collected(w, self._attempts) for w in workloads}
         for outcome in self._journal.read(step):

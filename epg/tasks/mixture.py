@@ -124,7 +124,7 @@ class MixedBatch(Batch):
     def __init__(
         self, batches: Sequence[Batch], places: Sequence[Sequence[int]], device: str
     ) -> None:
-        self._batches = batches
+        self._batches = batches  # as it is: a batch may be put in the place of another
         self._places = [torch.tensor(mine, device=device) for mine in places]
         self._order = torch.cat(self._places).argsort()
 

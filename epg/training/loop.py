@@ -7,8 +7,10 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,9 +20,10 @@ from epg.config import load as load_config
 from epg.errors import INTERRUPTIONS, ForeseenError, Interruption, UserError
 from epg.evaluation.tuned import with_scales
 from epg.farm import Farm, mpi, worker
+from epg.farm.mpi import BrokenJobError
 from epg.farm.run import run_on_ranks
 from epg.farm.work import Failure, Outcome, Result, Shared, Workload
-from epg.methods.base import Method, Params, Row, make_method
+from epg.methods.base import Method, Params, Resident, Row, make_method
 from epg.methods.footprint import check_memory
 from epg.methods.saved import Saved, load
 from epg.process.launcher import launched_rank, launched_size
@@ -150,6 +153,7 @@ class Training:
             Deadline(config.farm.deadline, config.farm.least_deadline),
         )  # fmt: skip
         self.step = 0
+        self._members_told = False
         self._validated_as: dict[str, float] = {
             **{f"final_{name}": value for name, value in method.validated_as().items()},
             "validation_lifetimes": config.validation.lifetimes,
@@ -194,20 +198,25 @@ class Training:
         """All steps that are missing."""
         directory, total = self.directory, self.config.steps
         directory.start_metrics(self.step)
+        if not isinstance(self.method, Resident):  # whose first steps say nothing of later ones
+            self._estimate()
+        events = Events(directory.path, self.step, self.config.log.tensorboard)
+        with Progress(total, self.step, self.method.step_cost()) as progress:
+            while self.step < total:
+                progress.show(self.advance(progress.advance, events.add))
+            final = self._validate(progress.advance)
+        self._finish(final)
+
+    def _estimate(self) -> None:
+        """Say what the run will cost."""
         try:
             cost = estimate(self.farm, self.farm.workers, self.method, self._shared(), self.step)
         except TrialError as error:
             print(f"no estimate of the run's cost, its trial failed: {error}", flush=True)
         else:
             self.collector.deadline.typical_seconds = cost.unit_seconds
-            if self.step < total:
+            if self.step < self.config.steps:
                 print(cost.line(), flush=True)
-        events = Events(directory.path, self.step, self.config.log.tensorboard)
-        with Progress(total, self.step, cost_of_step(self.method)) as progress:
-            while self.step < total:
-                progress.show(self.advance(progress.advance, events.add))
-            final = self._validate(progress.advance)
-        self._finish(final)
 
     def _write_end(self, error: BaseException) -> None:
         """Leave word of how the run ended."""
@@ -288,16 +297,18 @@ class Training:
     def _step(self, add_steps: Callable[[int], None]) -> Row:
         """One step: what the farm has to do, what came of it, and what moves by it."""
         started, step, method = time.perf_counter(), self.step, self.method
-        workloads = [method.workload(step)]
+        workloads = [] if isinstance(method, Resident) else [method.workload(step)]
         if step % self.config.validation.every == 0:
             workloads.append(self._validation())
         parts = self.collector.collect(
             self._shared(), workloads, self._reporter(add_steps), lambda: method.idle(step)
         )
         validation = None
-        if len(parts) > 1:
-            validation = mean_fitness(parts[1])
+        if parts and parts[-1].workload.purpose == Purpose.VALIDATION:
+            validation = mean_fitness(parts[-1])
             self._keep_best(validation)
+        if isinstance(method, Resident):
+            parts.insert(0, self._rounds(method, add_steps))
         with parts[0].used():
             own = method.update(step, parts[0].results)
         self._count(parts)
@@ -314,6 +325,40 @@ class Training:
             "core_seconds": self.totals["core_seconds"],
             "steps_per_second": sum(r.steps for r in results) / seconds,
         }
+
+    def _rounds(self, method: Resident, add_steps: Callable[[int], None]) -> Collected:
+        """All rounds of a step; what came of the last one, with the costs of all."""
+        workload = method.workload(self.step)
+        costs = dict.fromkeys((unit.first for unit in workload.units()), (0, 0.0))
+        for number in range(method.rounds):
+            arrays = method.shared(self.step) | {"round": np.array(number)}
+            if not self._members_told:
+                arrays |= method.members()
+            self._members_told = True
+            collected = Collected(workload, 1)
+            limit = self.config.farm.least_deadline
+            for outcomes in self.farm.run(
+                Shared(self.step, arrays), list(workload.units()), limit, resident=True
+            ):
+                for outcome in outcomes:
+                    if isinstance(outcome, Failure):
+                        logger.error("%s failed: %s", outcome.unit, outcome.why)
+                        raise BrokenJobError(
+                            f"{outcome.unit} failed ({outcome.reason}), and its members are lost; "
+                            "the same command goes on from the last checkpoint"
+                        )
+                    add_steps(outcome.steps)
+                    collected.take(outcome)
+                    steps, seconds = costs[outcome.unit.first]
+                    costs[outcome.unit.first] = (
+                        steps + outcome.steps, seconds + outcome.core_seconds
+                    )  # fmt: skip
+            collected.results.sort(key=lambda result: result.unit.first)
+            method.round(collected.results)
+        for i, result in enumerate(collected.results):
+            steps, seconds = costs[result.unit.first]
+            collected.results[i] = replace(result, steps=steps, core_seconds=seconds)
+        return collected
 
     def _validate(self, add_steps: Callable[[int], None]) -> float:
         """The mean fitness of agents that learn by the newest that was learned."""
@@ -376,13 +421,6 @@ def _print_failure(failure: Failure, collected: Collected) -> None:
         f"{unit.first + unit.count - 1} failed ({times} of {ATTEMPTS}; {what}): {failure.reason}",
         flush=True,
     )
-
-
-def cost_of_step(method: Method) -> int:
-    """Environment steps of a step of training, final episodes not counted."""
-    units = method.workload(0).units()
-    updates = sum(method.lifetimes(unit) for unit in units) * method.mean_updates
-    return round(updates * method.config.lifetime.steps_per_update)
 
 
 def mean_fitness(collected: Collected) -> float:

@@ -14,7 +14,7 @@ from epg.farm.mpi import MASTER
 from epg.methods.base import make_method
 from epg.process.launcher import launched_rank
 from epg.runs.files import read_bytes, read_object, write_durably
-from epg.training.loop import cost_of_step, train
+from epg.training.loop import train
 
 LAYERS: dict[str, tuple[int, ...]] = {"linear": (), "mlp": (32, 32)}
 """Of the policies that evolve; the better one is kept."""
@@ -34,7 +34,7 @@ def evolve_policies(config: Config, steps: int | None = None) -> list[Path]:
     again goes on where it stopped. Raises `UserError`.
     """
     if steps is None:
-        steps = config.steps * cost_of_step(make_method(config, tasks.make(config.task)))
+        steps = config.steps * make_method(config, tasks.make(config.task)).step_cost()
     parts = tasks.parts_of(config.task)
     return [path for spec in parts for path in _evolve(config, spec, steps // len(parts))]
 

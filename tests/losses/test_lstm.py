@@ -18,7 +18,7 @@ from epg.agents.deterministic import CriticLoss, DeterministicNetworks, moved_to
 from epg.agents.network import Parameters
 from epg.agents.pieces import Pieces
 from epg.losses.lstm import LstmObjective, standardised
-from epg.methods.objective_gradient import ObjectiveGradient
+from epg.losses.objective_gradient import ObjectiveGradient
 
 FOLDER = Path(__file__).parents[1] / "metagenrl_vectors"
 NAMES = {

@@ -62,7 +62,7 @@ def test_everything_that_should_move_moves(name: str) -> None:
 def test_actions_are_anything_at_first_then_the_policys_with_noise_within_bounds() -> None:
     task, seeds = tasks.make("point-goal"), seeds_of(0, 1)
     networks: Any = make_algorithm("td3").agents(task, SETUP, seeds).networks  # type: ignore[attr-defined]
-    settings = OffPolicySettings(random_steps=13, exploration=5.0)
+    settings = OffPolicySettings(random_steps=13, exploration=5.0, piece=1)
     agents = OffPolicyAgents(networks, seeds, settings, steps=1000)
     environments = task.batch(draw_mdps(task, seeds), [s.rng(4) for s in seeds.each()])  # type: ignore[arg-type]
     from epg.lifetime import act
@@ -96,7 +96,7 @@ def test_a_policy_goes_where_its_critic_says() -> None:
 
     before, critic = opinion().detach(), agents.parameters["critic1.0.weight"].detach().clone()
     for _ in range(20):
-        agents._optimizers["policy"].descend(-opinion())
+        agents.optimizers["policy"].descend(-opinion(), torch.tensor([True, True]))
     assert (opinion() > before + 1e-3).all()
     assert torch.equal(agents.parameters["critic1.0.weight"], critic)
 

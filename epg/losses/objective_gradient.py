@@ -13,7 +13,7 @@ from torch import Tensor
 
 from epg.agents.deterministic import DeterministicNetworks
 from epg.agents.network import Parameters
-from epg.agents.optimizers import Sgd
+from epg.agents.optimizers import Sgd, clip_by_norm
 from epg.agents.pieces import Pieces
 from epg.losses.lstm import LstmObjective
 
@@ -62,6 +62,29 @@ class ObjectiveGradient:
             policy, _ = sgd.step(policy, {}, dict(zip(names, found, strict=True)))
             policies.append(policy)
         return policies
+
+    def gradient(
+        self, alpha: Parameters, live: Parameters, pieces: Pieces, inner_steps: int
+    ) -> tuple[Parameters, Tensor]:
+        """The gradient of the objective's loss, each leaf [P, …], of each agent clipped to norm 1
+        by itself, and its norm before that, [P].
+
+        alpha: [P, …], of each agent; pieces: [P, (K + 1) B, …], of which each of the K inner steps
+        sees B, and the loss all.
+        """
+        alpha = {name: p.detach().requires_grad_() for name, p in alpha.items()}
+        policy = {
+            name: p.detach().requires_grad_()
+            for name, p in live.items()
+            if name.startswith("policy")
+        }
+        count = pieces.rewards.shape[1] // (inner_steps + 1)
+        parts = [pieces.part(i * count, count) for i in range(inner_steps)]
+        learned = self.inner_steps(alpha, live, policy, parts)[-1]
+        found = torch.autograd.grad(self.loss(live, learned, pieces).sum(), list(alpha.values()))
+        gradients = dict(zip(alpha, found, strict=True))
+        norm = torch.stack([g.flatten(1).square().sum(1) for g in found]).sum(0).sqrt()
+        return clip_by_norm(gradients, 1.0), norm
 
     def loss(self, live: Parameters, policy: Parameters, pieces: Pieces) -> Tensor:
         """[P] what the objective goes down: less of what the critic thinks of its policies."""

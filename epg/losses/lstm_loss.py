@@ -1,0 +1,99 @@
+"""MetaGenRL's objective as a loss that can be named, learned by either way: evolved, or by its
+gradient (Kirsch et al. 2020, arXiv 1910.04098).
+
+Shape letters: P agents.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from epg.agents.deterministic import DeterministicNetworks
+from epg.agents.loss import Loss
+from epg.agents.network import Parameters
+from epg.agents.off_policy import OffPolicyAgents, OffPolicySettings, PolicyLoss, init_normed
+from epg.agents.pieces import Pieces
+from epg.agents.spec import AgentSpec, Shapes
+from epg.config import Setup
+from epg.errors import UserError
+from epg.losses.base import LearnedLoss
+from epg.losses.lstm import LstmObjective
+from epg.losses.objective_gradient import ObjectiveGradient
+from epg.seeds import LifetimeSeeds
+from epg.settings import Named
+
+AGENTS = OffPolicySettings(clip=1.0)
+
+
+class LstmLoss(LearnedLoss):
+    """An objective for deterministic policies, which learn from all that they remember."""
+
+    class Settings(Named):
+        """The objective, and the agents that it teaches."""
+
+        agents: OffPolicySettings = Field(AGENTS, description="")
+        without: Annotated[
+            tuple[Literal["time", "value", "next_value"], ...], Field(strict=False, max_length=3)
+        ] = Field((), description="inputs that it does not see, of time, value, next_value")
+        match_release: bool = Field(
+            False, description="compute it as MetaGenRL's released code does, defects included"
+        )
+
+    sized = False
+
+    def __init__(self, settings: Any, spec: AgentSpec, buffer: int) -> None:
+        super().__init__(settings, spec, buffer)
+        if spec.discrete:
+            raise UserError("loss lstm: is for continuous actions, those of this task are not")
+        self.agents_settings: OffPolicySettings = settings.agents
+        mended = not settings.match_release
+        self.objective = LstmObjective(mended, mended, mended, tuple(settings.without))
+
+    @property
+    def shapes(self) -> Shapes:
+        return self.objective.shapes
+
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        flat, found, first = init_normed(rng, self.shapes), {}, 0
+        for name, shape in self.shapes.items():
+            last = first + int(np.prod(shape))
+            found[name] = flat[first:last].reshape(shape)
+            first = last
+        return found
+
+    def bind(self, params: Parameters) -> Loss:
+        raise UserError("loss lstm: is for deterministic policies, found policy gradients")
+
+    def networks(self, setup: Setup) -> DeterministicNetworks:
+        """Of its agents."""
+        sizes = self.spec.observation_size, self.spec.action_size
+        return DeterministicNetworks(
+            *sizes, setup.agent.hidden, exact_norm=self.objective.exact_norm
+        )
+
+    def teaches(self, params: Parameters, share: float = 1.0) -> PolicyLoss:
+        """What policies go down; params: each [P, …]; share: of the objective, the rest is the
+        critic's value."""
+        frozen = {name: p.detach() for name, p in params.items()}
+
+        def loss(networks: DeterministicNetworks, live: Parameters, pieces: Pieces) -> Tensor:
+            policy = {name: p for name, p in live.items() if name.startswith("policy")}
+            judge = ObjectiveGradient(networks, self.objective)
+            return judge.policy_loss(frozen, live, policy, pieces, share)
+
+        return loss
+
+    def agents(
+        self, params: Parameters, setup: Setup, seeds: LifetimeSeeds, steps: int,
+        share: float = 1.0, blind: bool = False,
+    ) -> OffPolicyAgents:  # fmt: skip
+        """Fresh agents that it teaches, one for each of P seeds; params: each [P, …]; steps: of
+        their lives."""
+        taught = self.teaches(params, share)
+        return OffPolicyAgents(
+            self.networks(setup), seeds, self.agents_settings, steps, taught, blind
+        )
