@@ -1,5 +1,5 @@
-"""Agents that outlive a step of the outer loop: they live on, and are begun anew when their time has
-come or their learning has failed.
+"""Agents that outlive a step of the outer loop: they live on, and are begun anew when their time
+has come or their learning has failed.
 
 Shape letters: P agents, M steps.
 """

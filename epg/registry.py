@@ -24,6 +24,7 @@ METHODS = {
     "random": "epg.methods.never:Never",
     "td3": "epg.methods.td3:Td3",
     "ddpg": "epg.methods.td3:Ddpg",
+    "reinforce-off-policy": "epg.methods.reinforce_off_policy:ReinforceOffPolicy",
     "metagenrl": "epg.methods.metagenrl:MetaGenRl",
     "sb3-ppo": "epg.methods.sb3:Sb3Ppo",
     "sb3-td3": "epg.methods.sb3:Sb3Td3",

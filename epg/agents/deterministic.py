@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from epg.agents.network import Parameters
 from epg.agents.pieces import Pieces
@@ -26,10 +27,13 @@ def layer_norm(values: Tensor, gain: Tensor, shift: Tensor, exact: bool = True) 
     exact: without it no gradient flows through the mean within the variance, as in the released
     code: first derivatives are the same, second ones are not (its defect D11).
     """
-    mean = values.mean(-1, keepdim=True)
-    spread = (values - (mean if exact else mean.detach())).square().mean(-1, keepdim=True)
-    normed = (values - mean) * torch.rsqrt(spread + NORM_EPSILON)
-    return normed * gain.unsqueeze(1) + shift.unsqueeze(1)
+    if exact:
+        normed = functional.layer_norm(values, values.shape[-1:], eps=NORM_EPSILON)
+    else:
+        mean = values.mean(-1, keepdim=True)
+        spread = (values - mean.detach()).square().mean(-1, keepdim=True)
+        normed = (values - mean) * torch.rsqrt(spread + NORM_EPSILON)
+    return torch.addcmul(shift.unsqueeze(1), normed, gain.unsqueeze(1))
 
 
 def dense(parameters: Parameters, layer: str, inputs: Tensor) -> Tensor:

@@ -21,9 +21,10 @@ from epg.agents.network import Parameters
 from epg.agents.pieces import Pieces
 from epg.agents.replay import Replay
 from epg.agents.spec import Shapes, unflatten
+from epg.errors import UserError
 from epg.seeds import LifetimeSeed, LifetimeSeeds, Stream
 from epg.settings import Count, Fraction, Settings
-from epg.tasks.base import Step
+from epg.tasks.base import Step, Task
 
 PolicyLoss = Callable[[DeterministicNetworks, Parameters, Pieces], Tensor]
 """What policies go down, [P], of all networks and of drawn pieces."""
@@ -58,6 +59,18 @@ class OffPolicySettings(Settings):
     time_limits_end: bool = Field(
         False, description="whether nothing follows a time limit, as in that code"
     )
+
+
+def check_pieces(settings: OffPolicySettings, task: Task) -> None:
+    """Raise `UserError` where agents cannot learn from pieces of a task's episodes."""
+    horizon = task.horizon
+    for what, found, allowed in (
+        ("pieces of {} steps", settings.piece, f"at most its time limit, {horizon}"),
+        ("a memory of {} steps", settings.memory, f"an episode of it at least, {horizon}"),
+    ):
+        fits = found <= horizon if what.startswith("pieces") else found >= horizon
+        if not fits:
+            raise UserError(f"task {task.name}: found {what.format(found)}; allowed: {allowed}")
 
 
 def by_value(networks: DeterministicNetworks, live: Parameters, pieces: Pieces) -> Tensor:

@@ -18,6 +18,7 @@ from epg.agents.actor_critic import ActorCritic, init_parameters
 from epg.agents.adam import FusedAdam
 from epg.agents.base import Agents
 from epg.agents.blind import BlindActorCritic
+from epg.agents.off_policy import check_pieces
 from epg.agents.policy_gradient import PolicyGradientAgents
 from epg.agents.released import ReleasedActorCritic, ReleasedAdam
 from epg.agents.spec import AgentSpec, init_flat
@@ -167,6 +168,7 @@ class Epg(Evolved):
         released, setup = self.settings.match_release, self.config.setup
         loss, policy = self.spec.split(phi)
         if isinstance(self.loss, LstmLoss):
+            check_pieces(self.loss.agents_settings, self.task)
             return self.loss.agents(loss, setup, seeds, lifetime.steps, 1 - alpha, blind)
         whole = WeightedSum([(1 - alpha, self.loss.bind(loss)), (alpha, self._ppo())])
         parameters = init_parameters(self.agent, seeds, policy)

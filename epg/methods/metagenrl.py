@@ -17,6 +17,7 @@ from torch import Tensor
 
 from epg import tasks
 from epg.agents.base import Agents
+from epg.agents.off_policy import check_pieces
 from epg.agents.optimizers import Adam
 from epg.agents.spec import AgentSpec, Shapes
 from epg.config import Config
@@ -134,6 +135,7 @@ class MetaGenRl(Resident):
         return self._agents(params, seeds, True)
 
     def _agents(self, params: Params, seeds: LifetimeSeeds, blind: bool) -> Agents:
+        check_pieces(self.loss.agents_settings, self.task)
         each = for_each(params, len(seeds), seeds.device)
         setup = self.config.setup
         return self.loss.agents(each, setup, seeds, setup.lifetime.steps, blind=blind)
@@ -174,6 +176,12 @@ class MetaGenRl(Resident):
         """Of an agent between two updates of the objective."""
         ours = self.loss.agents_settings
         return ours.every * ours.delay
+
+    @property
+    def _inner_rate(self) -> float:
+        """Of the sum over a batch of inner steps, as large as published ones."""
+        ours = self.loss.agents_settings
+        return float(self.settings.inner_rate * PUBLISHED / (ours.batch * ours.piece))
 
     def step_cost(self) -> int:
         return int(self.settings.population * self.settings.updates * self._steps)
@@ -256,11 +264,7 @@ class MetaGenRl(Resident):
         settings, config = self.settings, self.config
         part = tasks.parts_of(config.task)[unit.first // self._agents_of_a_task]
         task = tasks.make(part)
-        if task.horizon > self.loss.agents_settings.memory:
-            raise UserError(
-                f"method.loss.agents.memory: found {self.loss.agents_settings.memory}, which does "
-                f"not hold an episode of {task.name}, {task.horizon} steps"
-            )
+        check_pieces(self.loss.agents_settings, task)
         seeds = LifetimeSeeds.of(
             config.seed, Purpose.TRAINING, unit.first, unit.count, config.device
         )
@@ -307,7 +311,7 @@ class MetaGenRl(Resident):
             # how the objective should have been
             judge = ObjectiveGradient(
                 agents.networks, self.loss.objective,
-                self.settings.inner_rate * PUBLISHED / (agents.settings.batch * agents.settings.piece),
+                self._inner_rate,
             )  # fmt: skip
             inner = self.settings.inner_steps
             pieces = agents.draw_pieces((inner + 1) * agents.settings.batch)

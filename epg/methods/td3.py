@@ -7,7 +7,13 @@ from typing import ClassVar
 
 from epg.agents.base import Agents
 from epg.agents.deterministic import DeterministicNetworks
-from epg.agents.off_policy import OffPolicyAgents, OffPolicySettings
+from epg.agents.off_policy import (
+    OffPolicyAgents,
+    OffPolicySettings,
+    PolicyLoss,
+    by_value,
+    check_pieces,
+)
 from epg.config import Setup
 from epg.errors import UserError
 from epg.methods.base import Algorithm, Card
@@ -35,6 +41,7 @@ class Td3(Algorithm):
             raise UserError(
                 f"method {name}: is for continuous actions, those of {task.name} are not"
             )
+        check_pieces(self.settings, task)
 
     def about(self, setup: Setup) -> str:
         ours = self.settings
@@ -47,7 +54,12 @@ class Td3(Algorithm):
         self.check(task)
         sizes = task.observation_size, task.action_size
         networks = DeterministicNetworks(*sizes, setup.agent.hidden)
-        return OffPolicyAgents(networks, seeds, self.settings, setup.lifetime.steps)
+        steps = setup.lifetime.steps
+        return OffPolicyAgents(networks, seeds, self.settings, steps, self.taught())
+
+    def taught(self) -> PolicyLoss:
+        """What its policies go down."""
+        return by_value
 
 
 class Ddpg(Td3):

@@ -19,6 +19,7 @@ from epg.agents.network import Parameters
 from epg.agents.pieces import Pieces
 from epg.losses.lstm import LstmObjective, standardised
 from epg.losses.objective_gradient import ObjectiveGradient
+from epg.losses.weighted_actions import WeightedActions
 
 FOLDER = Path(__file__).parents[1] / "metagenrl_vectors"
 NAMES = {
@@ -258,6 +259,54 @@ def test_the_critics_are_the_originals() -> None:
     assert torch.allclose(targets - mended, pieces.ended, atol=1e-12)  # the end earns nothing
 
 
+def test_policies_learn_as_the_originals_while_the_objective_takes_over() -> None:
+    """Losses, gradients before the clip and their norms, and a clip that is each agent's own."""
+    numbers = load("policy_update")
+    updates = sorted({key.split("/")[0] for key in numbers if key.startswith("update")})
+    live = parameters(numbers, ("policy", "critic1"), torch.float64)
+    alpha = parameters(numbers, ("alpha",), torch.float64)
+    for update in updates:
+        pieces = pieces_of(numbers, f"{update}/", torch.float64)
+        way = ObjectiveGradient(networks_of(numbers, pieces, exact=False), RELEASED)
+        policy = leaves(policy_alone(live))
+        share = min(1.0, float(numbers[f"{update}/t"]) / 10_000)
+        loss = way.policy_loss(alpha, live, policy, pieces, share)
+        close(loss, numbers[f"{update}/loss"], 1e-6)
+        found = gradient(loss.sum(), policy)
+        close_by_name(found, numbers, f"{update}/grad/", "policy", 1e-6)
+        norm = torch.stack([g.square().sum() for g in found.values()]).sum().sqrt()
+        close(norm, numbers[f"{update}/grad_global_norm"], 1e-6)
+        live |= parameters(numbers, ("policy",), torch.float64, f"{update}/after/")
+    assert len(updates) > 1
+
+
+@pytest.mark.parametrize("data", ["full", "padded"])
+def test_reinforce_from_remembered_actions_is_the_originals(data: str) -> None:
+    numbers = load("reinforce")
+    pieces = pieces_of(numbers, f"{data}/", torch.float64)
+    networks = networks_of(numbers, pieces, exact=True)
+    live = parameters(numbers, ("policy", "critic1"), torch.float64)
+    policy = leaves(policy_alone(live))
+    loss = WeightedActions(end_bonus=1.0, leak=True)
+    values = networks.state_values(live, pieces)
+    close(values, numbers[f"{data}/values"], 1e-9)
+    close(loss.advantages(pieces, values), numbers[f"{data}/gae"], 1e-9)
+    close(loss.judge(networks, live | policy, pieces), numbers[f"{data}/l"], 1e-9)
+    mean = loss(networks, live | policy, pieces)
+    close(mean, numbers[f"{data}/mean"], 1e-9)
+    found = gradient(mean.sum(), policy)
+    close_by_name(found, numbers, f"{data}/grad_mean/", "policy", 1e-9)
+    # mended, nothing behind a piece's end counts, and the end earns nothing
+    lived, padded = pieces.mask.bool(), (pieces.lengths < pieces.rewards.shape[-1]).any()
+    assert bool(padded) == (data == "padded")
+    other = values.clone()
+    other[..., :-1][~lived] += 7.0
+    after = [WeightedActions().advantages(pieces, v) for v in (values, other)]
+    assert torch.equal(after[0][lived], after[1][lived])
+    leaking = [WeightedActions(leak=True).advantages(pieces, v) for v in (values, other)]
+    assert torch.equal(*(each[lived] for each in leaking)) or bool(padded)
+
+
 def test_each_batch_is_standardised_by_itself() -> None:
     numbers = load("normalisation")
     batches = {key.split("/")[0] for key in numbers}
@@ -267,34 +316,31 @@ def test_each_batch_is_standardised_by_itself() -> None:
             close(standardised(given), numbers[f"{batch}/{kind}_normalised"], 1e-9)
 
 
-def test_agents_do_not_mix() -> None:
-    """Two at once come to what each comes to alone."""
+@pytest.mark.parametrize("update", [0, 1])
+def test_agents_do_not_mix(update: int) -> None:
+    """Two at once come to what each comes to alone, each gradient clipped by itself, whatever an
+    objective has become by then."""
     numbers = load("alpha_update")
     agents = sorted({key.split("/")[0] for key in numbers if key.startswith("agent")})
     first = pieces_of(numbers, f"{agents[0]}/", torch.float64)
     networks = networks_of(numbers, first, exact=False)
-    flat = torch.tensor(numbers["alpha_flat"]).double()
+    before = "alpha_flat" if not update else f"update{update - 1}/alpha_after_flat"
+    flat = torch.tensor(numbers[before]).double()
     shapes = {ours(str(name)): RELEASED.shapes[ours(str(name))] for name in numbers["flat_order"]}
     sizes = [int(np.prod(shape)) for shape in shapes.values()]
-    one = {
-        name: piece.reshape(1, *shapes[name])
+    alpha = {
+        name: piece.reshape(1, *shapes[name]).expand(len(agents), *shapes[name])
         for name, piece in zip(shapes, flat.split(sizes), strict=True)
     }
-    way = ObjectiveGradient(networks, RELEASED)
-    norms, clipped = [], []
     live = [parameters(numbers, ("policy", "critic1"), torch.float64, f"{a}/") for a in agents]
     batches = [pieces_of(numbers, f"{a}/", torch.float64) for a in agents]
     both = {name: torch.cat([each[name] for each in live]) for name in live[0]}
     batch = Pieces(
         *(torch.cat([getattr(b, name) for b in batches]) for name in Pieces.__dataclass_fields__)
     )
-    alpha = leaves({name: p.expand(len(agents), *p.shape[1:]).clone() for name, p in one.items()})
-    half = batch.rewards.shape[1] // 2
-    [policy] = way.inner_steps(alpha, both, leaves(policy_alone(both)), [batch.part(0, half)])
-    found = gradient(way.loss(both, policy, batch).sum(), alpha)
+    found, norms = ObjectiveGradient(networks, RELEASED).gradient(alpha, both, batch, 1)
     for i, agent in enumerate(agents):
-        whole = torch.cat([found[name][i].flatten() for name in shapes])
-        norms.append(whole.norm())
-        clipped.append(whole / max(1.0, float(norms[-1])))
-        close(norms[-1], numbers[f"update0/{agent}/grad_global_norm"], 1e-9)
-    close(torch.stack(clipped).mean(0), numbers["update0/mean_clipped_grad_flat"], 1e-6)
+        close(norms[i], numbers[f"update{update}/{agent}/grad_global_norm"], 1e-6)
+    clipped = torch.cat([found[name].flatten(1) for name in shapes], 1)
+    assert (clipped.norm(dim=1) <= 1 + 1e-6).all() and (norms > 1).any()
+    close(clipped.mean(0), numbers[f"update{update}/mean_clipped_grad_flat"], 1e-6)
