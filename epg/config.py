@@ -114,6 +114,11 @@ class Log(Settings):
     """What is written besides what is learned."""
 
     checkpoints: Count = Field(3, description="newest checkpoints that are kept")
+    stages: Count | None = Field(
+        None,
+        description="steps of the outer loop between two files in stages/, which keep what was "
+        "learned by then; null: none are kept",
+    )
     tensorboard: bool | None = Field(
         None,
         description="TensorBoard events of the metrics; if left out, where epg[tensorboard] is "

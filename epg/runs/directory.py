@@ -127,7 +127,8 @@ class RunDirectory:
     def begin(self) -> None:
         """Say that the run goes on; until here nothing is written but the lock."""
         write_durably(self.path / "config.yaml", self.config.yaml().encode())
-        for name in ("checkpoint", "log"):
+        stages = ("stages",) if self.config.log.stages is not None else ()
+        for name in ("checkpoint", "log", *stages):
             (self.path / name).mkdir(exist_ok=True)
         remove_unfinished(self.path / "checkpoint")
         (self.path / "DONE").unlink(missing_ok=True)

@@ -407,6 +407,9 @@ class Training:
         self.directory.lock.check()
         self.step = step
         self._write("loss.safetensors")
+        stages = self.config.log.stages
+        if stages is not None and step % stages == 0:
+            self._write(f"stages/{step:08d}.safetensors")
         self.directory.save(Checkpoint(step, self.method.state_dict(), self.totals))
         self.directory.journal.clear()
         self.directory.write_state("running", step)
