@@ -3,7 +3,6 @@ be."""
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -103,8 +102,8 @@ def test_a_policy_goes_where_its_critic_says() -> None:
 
 @pytest.mark.parametrize("name", ["td3", "ddpg"])
 def test_they_learn(name: str) -> None:
-    """To do what is seen, in 640 steps."""
-    setup = SETUP.change(updates=20, hidden=(16, 16), final_episodes=4)
+    """To do what is seen, in 960 steps."""
+    setup = SETUP.change(updates=30, hidden=(16, 16), final_episodes=4)
     task, seeds = Follow(), seeds_of(0, 1, 2)
     learned, random = (
         live(task, draw_mdps(task, seeds), make_algorithm(n).agents(task, setup, seeds), seeds,
@@ -127,4 +126,4 @@ def test_numbers_that_are_not_finite_are_that_lifes_failure() -> None:
     with torch.no_grad():
         agents.parameters["critic2.0.weight"][1] = torch.nan
     assert agents.failed.tolist() == [False, True]
-    assert dataclasses.asdict(Td3.settings)["twin"] and not Ddpg.settings.twin
+    assert Td3.settings.twin and not Ddpg.settings.twin
