@@ -309,7 +309,7 @@ def test_what_lives_without_a_file_lives_the_same_beside_one(loss: Path, tmp_pat
         ("ppo,epg", "method epg: is learned across lifetimes: train it with epg train"),
         ("untrained", "method untrained: is another side of a saved file; none is named"),
         ("pp", "method: unknown name 'pp'; did you mean ppo"),
-        ("reinforced", "method: unknown name 'reinforced'; did you mean reinforce? allowed: epg, "),
+        ("reinforced", "method: unknown name 'reinforced'; did you mean reinforce"),
         ("sb3-td", "method: unknown name 'sb3-td'; did you mean sb3-td3 or sb3-"),
         ("gone:Method", "method gone:Method: no module 'gone' here"),
     ],
