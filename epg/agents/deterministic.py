@@ -21,25 +21,30 @@ from epg.agents.spec import Shapes
 NORM_EPSILON = 1e-12
 
 
-def layer_norm(values: Tensor, gain: Tensor, shift: Tensor, exact: bool = True) -> Tensor:
-    """Values [P, R, n] with mean 0 and variance 1 along n, times gain, plus shift, each [P, n].
+def standardised_rows(values: Tensor, exact: bool = True) -> Tensor:
+    """Values [P, R, n] with mean 0 and variance 1 along n: a layer norm without gain and shift.
 
     exact: without it no gradient flows through the mean within the variance, as in the released
     code: first derivatives are the same, second ones are not (its defect D11).
     """
     if exact:
-        normed = functional.layer_norm(values, values.shape[-1:], eps=NORM_EPSILON)
-    else:
-        mean = values.mean(-1, keepdim=True)
-        spread = (values - mean.detach()).square().mean(-1, keepdim=True)
-        normed = (values - mean) * torch.rsqrt(spread + NORM_EPSILON)
-    return torch.addcmul(shift.unsqueeze(1), normed, gain.unsqueeze(1))
+        return functional.layer_norm(values, values.shape[-1:], eps=NORM_EPSILON)
+    mean = values.mean(-1, keepdim=True)
+    spread = (values - mean.detach()).square().mean(-1, keepdim=True)
+    return (values - mean) * torch.rsqrt(spread + NORM_EPSILON)
 
 
-def dense(parameters: Parameters, layer: str, inputs: Tensor) -> Tensor:
-    """A linear layer: [P, R, in] to [P, R, out]."""
-    bias = parameters[f"{layer}.bias"].unsqueeze(1)
-    return torch.baddbmm(bias, inputs, parameters[f"{layer}.weight"])
+def dense(parameters: Parameters, layer: str, inputs: Tensor, normed: str | None = None) -> Tensor:
+    """A linear layer: [P, R, in] to [P, R, out].
+
+    normed: the layer whose layer norm's gain and shift its inputs still lack; they go into the
+    weights, of which there are fewer numbers than of inputs.
+    """
+    weight, bias = parameters[f"{layer}.weight"], parameters[f"{layer}.bias"].unsqueeze(1)
+    if normed is not None:
+        bias = torch.baddbmm(bias, parameters[f"{normed}.shift"].unsqueeze(1), weight)
+        weight = parameters[f"{normed}.gain"].unsqueeze(-1) * weight
+    return torch.baddbmm(bias, inputs, weight)
 
 
 def normed_shapes(name: str, sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -65,7 +70,7 @@ class DeterministicNetworks:
     limit: float = 1.0
     """of actions: they lie within ± limit"""
     exact_norm: bool = True
-    """see `layer_norm`"""
+    """see `standardised_rows`"""
 
     @property
     def shapes(self) -> Shapes:
@@ -90,13 +95,12 @@ class DeterministicNetworks:
 
     def _network(self, parameters: Parameters, name: str, inputs: Tensor) -> Tensor:
         rows = inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
-        layer = 0
+        layer, normed = 0, None
         while f"{name}.{layer}.gain" in parameters:
-            gain, shift = (parameters[f"{name}.{layer}.{kind}"] for kind in ("gain", "shift"))
-            active = torch.relu(dense(parameters, f"{name}.{layer}", rows))
-            rows = layer_norm(active, gain, shift, self.exact_norm)
+            active = torch.relu(dense(parameters, f"{name}.{layer}", rows, normed))
+            rows, normed = standardised_rows(active, self.exact_norm), f"{name}.{layer}"
             layer += 1
-        outputs = dense(parameters, f"{name}.{layer}", rows)
+        outputs = dense(parameters, f"{name}.{layer}", rows, normed)
         return outputs.reshape(*inputs.shape[:-1], outputs.shape[-1])
 
     def state_values(self, parameters: Parameters, pieces: Pieces) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from epg.agents.deterministic import dense, layer_norm
+from epg.agents.deterministic import dense, standardised_rows
 from epg.agents.network import Parameters
 from epg.agents.pieces import Pieces
 from epg.agents.spec import Shapes
@@ -73,9 +73,10 @@ class LstmObjective:
         agents, count, steps, size = actions.shape
         # what is seen of the actions: pairs of the replayed and the present one, whichever many
         pairs = torch.stack((pieces.actions, actions), dim=-1).reshape(agents, -1, 2)
-        for i in range(3):
-            pairs = self._layer(parameters, f"action.{i}", pairs)
-        seen_actions = pairs.reshape(agents, -1, size, UNITS).mean(2)
+        pairs = self._layers(parameters, "action", 3, pairs)
+        means = pairs.reshape(agents, -1, size, UNITS).mean(2)
+        gain, shift = (parameters[f"action.2.{kind}"].unsqueeze(1) for kind in ("gain", "shift"))
+        seen_actions = torch.addcmul(shift, means, gain)
         # what is seen besides: reward, time, the next value, the present one
         others = self._others(pieces, values.detach()).reshape(agents, -1, 4)
         for i in range(2):
@@ -84,10 +85,8 @@ class LstmObjective:
         # backwards over the steps, then what comes of each
         seen = torch.cat((seen_actions, others), dim=-1).reshape(agents, count, steps, -1)
         remembered = self._backwards(parameters, seen, pieces.lengths)
-        rows = remembered.reshape(agents, -1, UNITS)
-        for i in range(2):
-            rows = self._layer(parameters, f"out.{i}", rows)
-        judged = torch.tanh(SCALE * dense(parameters, "out.2", rows)) / SCALE
+        rows = self._layers(parameters, "out", 2, remembered.reshape(agents, -1, UNITS))
+        judged = torch.tanh(SCALE * dense(parameters, "out.2", rows, "out.1")) / SCALE
         return judged.reshape(agents, count, steps)
 
     def _others(self, pieces: Pieces, values: Tensor) -> Tensor:
@@ -108,10 +107,13 @@ class LstmObjective:
             [torch.zeros_like(x) if n in self.without else x for n, x in seen.items()], dim=-1
         )
 
-    def _layer(self, parameters: Parameters, name: str, rows: Tensor) -> Tensor:
-        active = _half_squared(dense(parameters, name, rows))
-        gain, shift = parameters[f"{name}.gain"], parameters[f"{name}.shift"]
-        return layer_norm(active, gain, shift, self.exact_norm)
+    def _layers(self, parameters: Parameters, name: str, count: int, rows: Tensor) -> Tensor:
+        """What comes of the first layers of a branch, without the last one's gain and shift."""
+        normed = None
+        for layer in (f"{name}.{i}" for i in range(count)):
+            active = _half_squared(dense(parameters, layer, rows, normed))
+            rows, normed = standardised_rows(active, self.exact_norm), layer
+        return rows
 
     def _backwards(self, parameters: Parameters, seen: Tensor, lengths: Tensor) -> Tensor:
         """[P, B, T, H] what the LSTM puts out, of [P, B, T, inputs]."""
