@@ -1,6 +1,6 @@
 """What an environment step of MetaGenRL's agents costs, in CPU time on one thread.
 
-python benchmarks/metagenrl.py              # 8 agents at 2 x 64 with 32 pieces
+python benchmarks/metagenrl.py              # 8 agents at 2 x 64, 32 pieces, updates every 4 steps
 python benchmarks/metagenrl.py --published  # one agent at 2 x 350 with 100 pieces, half-cheetah
 """
 
@@ -27,7 +27,10 @@ PUBLISHED = 3.1
 
 def configuration(published: bool) -> Config:
     """Of a population that learns after one episode."""
-    agents = {"batch": 100 if published else 32, "random_steps": 1000, "memory": 4000}
+    agents = {
+        "batch": 100 if published else 32, "every": 1 if published else 2, "random_steps": 1000,
+        "memory": 4000,
+    }  # fmt: skip
     data = {
         "task": "half-cheetah",
         "method": {
@@ -72,7 +75,7 @@ def main() -> None:
 
     one_round(first=True)
     population = method._populations[0]
-    agents, steps = population.agents, 2
+    agents, steps = population.agents, method._steps
     while not agents.active.all():
         population.live(50)
     one_round()
