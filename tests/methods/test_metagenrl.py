@@ -3,6 +3,7 @@ anew, nothing that leaks, and the same objective evolved."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,21 @@ def test_what_is_learned_is_judged_on_any_continuous_task(epg: Run, place: Path)
         assert name in said.out
     said = epg("evaluate", "whole/best.safetensors", "--task", "acrobot", folder=place)
     assert said.code == 2 and "loss lstm: is for continuous actions" in said.err
+
+
+def test_the_loop_on_its_page_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a small objective, and on a task of short episodes."""
+    page = (Path(__file__).parents[2] / "docs" / "methods" / "metagenrl.md").read_text()
+    [loop] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for theirs, ours in (
+        ("runs/metagenrl/best.safetensors", str(place / "whole" / "best.safetensors")),
+        ("half-cheetah", "random-reacher"),
+    ):
+        assert loop.count(theirs) == 1
+        loop = loop.replace(theirs, ours)
+    exec(loop, {})
+    returns = capsys.readouterr().out.strip("[] \n").split()
+    assert len(returns) == 8 and all(np.isfinite(float(each)) for each in returns)
 
 
 def test_every_number_of_the_objective_learns_and_agents_begin_anew_in_their_time() -> None:
