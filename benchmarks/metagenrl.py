@@ -19,7 +19,7 @@ from epg.config import Config, validate
 from epg.farm.work import Shared
 from epg.losses.objective_gradient import ObjectiveGradient
 from epg.methods.base import make_method
-from epg.methods.metagenrl import MetaGenRl, for_each
+from epg.methods.metagenrl import MetaGenRl
 
 PUBLISHED = 3.1
 """Agent-steps per core-second of the released code, on another machine."""
@@ -80,7 +80,7 @@ def main() -> None:
         population.live(50)
     one_round()
     # a round, and what it is made of
-    alpha, active = for_each(method.params(), unit.count, "cpu"), agents.active
+    alpha, active = method.for_each(method.params(), unit.count, "cpu"), agents.active
     pieces = agents.draw_pieces(agents.settings.batch)
     both = agents.draw_pieces(2 * agents.settings.batch)
     noise = torch.zeros_like(pieces.actions)

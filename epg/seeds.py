@@ -132,7 +132,7 @@ def pack(state: Mapping[str, Any]) -> Tensor:
 
 def unpack(packed: Tensor) -> np.random.Generator:
     """A generator that goes on from there."""
-    a, b, c, d, has, uinteger = map(int, packed.numpy().view(np.uint64))
+    a, b, c, d, has, uinteger = map(int, packed.cpu().numpy().view(np.uint64))
     bits = np.random.PCG64()
     bits.state = {
         "bit_generator": "PCG64",

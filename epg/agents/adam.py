@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from epg.agents.optimizers import clip_by_norm
+
 ADAM_EPSILON = 1e-8
 BETAS = (0.9, 0.999)
 REGISTER = 64
@@ -57,8 +59,8 @@ class AgentAdam:
     @torch.no_grad()
     def _step(self, gradient: Tensor, active: Tensor) -> None:
         if self._clip is not None:
-            norm = gradient.square().sum(1, keepdim=True).sqrt()
-            gradient = gradient * (self._clip / norm.clamp(min=self._clip))
+            gradient = clip_by_norm({"": gradient}, self._clip)[""]
+        # moments and step of those that learn; each has had steps of its own
         self.steps += active
         chosen = active.unsqueeze(1)
         mean = BETAS[0] * self.mean + (1 - BETAS[0]) * gradient
@@ -69,6 +71,7 @@ class AgentAdam:
         moved = torch.where(chosen, moved / ((square / scales[1]).sqrt() + ADAM_EPSILON), 0.0)
         self.mean = torch.where(chosen, mean, self.mean)
         self.square = torch.where(chosen, square, self.square)
+        # back to the shapes of the parameters
         first = 0
         for parameter in self._parameters:
             last = first + parameter[0].numel()

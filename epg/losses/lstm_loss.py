@@ -18,7 +18,6 @@ from epg.agents.network import Parameters
 from epg.agents.off_policy import OffPolicyAgents, OffPolicySettings, PolicyLoss, init_normed
 from epg.agents.pieces import Pieces
 from epg.agents.spec import AgentSpec, Shapes
-from epg.config import Setup
 from epg.errors import UserError
 from epg.losses.base import LearnedLoss
 from epg.losses.lstm import LstmObjective
@@ -68,12 +67,10 @@ class LstmLoss(LearnedLoss):
     def bind(self, params: Parameters) -> Loss:
         raise UserError("loss lstm: is for deterministic policies, found policy gradients")
 
-    def networks(self, setup: Setup) -> DeterministicNetworks:
+    def networks(self, hidden: tuple[int, ...]) -> DeterministicNetworks:
         """Of its agents."""
         sizes = self.spec.observation_size, self.spec.action_size
-        return DeterministicNetworks(
-            *sizes, setup.agent.hidden, exact_norm=self.objective.exact_norm
-        )
+        return DeterministicNetworks(*sizes, hidden, exact_norm=self.objective.exact_norm)
 
     def teaches(self, params: Parameters, share: float = 1.0) -> PolicyLoss:
         """What policies go down; params: each [P, …]; share: of the objective, the rest is the
@@ -88,12 +85,14 @@ class LstmLoss(LearnedLoss):
         return loss
 
     def agents(
-        self, params: Parameters, setup: Setup, seeds: LifetimeSeeds, steps: int,
+        self, params: Parameters, hidden: tuple[int, ...], seeds: LifetimeSeeds, steps: int,
         share: float = 1.0, blind: bool = False,
     ) -> OffPolicyAgents:  # fmt: skip
-        """Fresh agents that it teaches, one for each of P seeds; params: each [P, …]; steps: of
-        their lives."""
+        """Fresh agents that it teaches, one for each of P seeds.
+
+        params: each [P, …]; hidden: units of their layers; steps: of their lives.
+        """
         taught = self.teaches(params, share)
         return OffPolicyAgents(
-            self.networks(setup), seeds, self.agents_settings, steps, taught, blind
+            self.networks(hidden), seeds, self.agents_settings, steps, taught, blind
         )

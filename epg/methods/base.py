@@ -112,6 +112,11 @@ class Method(ABC):
         )
 
     @property
+    def blindable(self) -> bool:
+        """Whether it is known what its agents are without reward."""
+        return type(self).blind is not Method.blind
+
+    @property
     def sized(self) -> bool:
         """Whether what is learned is for observations and actions of one size, not for any task."""
         return True

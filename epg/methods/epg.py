@@ -18,7 +18,6 @@ from epg.agents.actor_critic import ActorCritic, init_parameters
 from epg.agents.adam import FusedAdam
 from epg.agents.base import Agents
 from epg.agents.blind import BlindActorCritic
-from epg.agents.off_policy import check_pieces
 from epg.agents.policy_gradient import PolicyGradientAgents
 from epg.agents.released import ReleasedActorCritic, ReleasedAdam
 from epg.agents.spec import AgentSpec, init_flat
@@ -33,6 +32,7 @@ from epg.losses.released import ReleasedPpo, ReleasedTemporalConv
 from epg.losses.weighted_sum import WeightedSum
 from epg.methods.base import Card, Dissection, Params, Row
 from epg.methods.evolved import Evolved, EvolvedSettings
+from epg.methods.footprint import check_replay
 from epg.methods.parameters import ParameterSpec
 from epg.seeds import LifetimeSeed, LifetimeSeeds, Purpose, Stream
 from epg.settings import Named, Schedule, choose, constant
@@ -114,6 +114,10 @@ class Epg(Evolved):
         return self.loss.sized or bool(self.spec.policy)
 
     @property
+    def blindable(self) -> bool:
+        return not self.settings.match_release
+
+    @property
     def final_alpha(self) -> float:
         """α after the last generation: what the evolved loss is made for and validated with."""
         return float(self.settings.alpha.at(self.config.steps))
@@ -168,8 +172,9 @@ class Epg(Evolved):
         released, setup = self.settings.match_release, self.config.setup
         loss, policy = self.spec.split(phi)
         if isinstance(self.loss, LstmLoss):
-            check_pieces(self.loss.agents_settings, self.task)
-            return self.loss.agents(loss, setup, seeds, lifetime.steps, 1 - alpha, blind)
+            check_replay(self.loss.agents_settings, self.task, len(seeds), lifetime.steps)
+            hidden = setup.agent.hidden
+            return self.loss.agents(loss, hidden, seeds, lifetime.steps, 1 - alpha, blind)
         whole = WeightedSum([(1 - alpha, self.loss.bind(loss)), (alpha, self._ppo())])
         parameters = init_parameters(self.agent, seeds, policy)
         kind = ReleasedActorCritic if released else BlindActorCritic if blind else ActorCritic

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from epg.agents.off_policy import OffPolicySettings, check_pieces
 from epg.agents.sampling import NOISE_AHEAD
 from epg.agents.spec import AgentSpec, Shapes
 from epg.config import Setup
@@ -45,6 +46,22 @@ def footprint(
         "what they learn by": FLOAT * numbers_in(learned or {}),
     }  # fmt: skip
     return {name: lifetimes * size for name, size in each.items()}
+
+
+def check_replay(settings: OffPolicySettings, task: Task, lifetimes: int, steps: int) -> None:
+    """Raise `UserError` where so many agents cannot learn from what they remember of a task in a
+    life of so many steps, or cannot remember it."""
+    check_pieces(settings, task)
+    remembered = {f"memories of {settings.memory} steps": replay_bytes(settings, task, steps)}
+    what = "a lifetime" if lifetimes == 1 else f"{lifetimes} lifetimes at once"
+    check_memory(what, {name: lifetimes * size for name, size in remembered.items()})
+
+
+def replay_bytes(settings: OffPolicySettings, task: Task, steps: int) -> int:
+    """Bytes of what an agent remembers of a life."""
+    # both observations, the action, the reward, whether nothing followed
+    row = 2 * task.observation_size + task.action_size + 2
+    return FLOAT * min(settings.memory, steps) * row
 
 
 def numbers_in(shapes: Shapes) -> int:

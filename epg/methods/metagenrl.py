@@ -28,7 +28,8 @@ from epg.losses.base import make_loss
 from epg.losses.lstm_loss import LstmLoss
 from epg.losses.objective_gradient import ObjectiveGradient
 from epg.methods.base import Card, Params, Resident, Row, tensors_of
-from epg.population import Population
+from epg.methods.footprint import check_replay, replay_bytes
+from epg.methods.population import Population
 from epg.seeds import LifetimeSeed, LifetimeSeeds, Purpose, Stream
 from epg.settings import Count, Named, choose
 from epg.tasks.base import Task
@@ -135,10 +136,10 @@ class MetaGenRl(Resident):
         return self._agents(params, seeds, True)
 
     def _agents(self, params: Params, seeds: LifetimeSeeds, blind: bool) -> Agents:
-        check_pieces(self.loss.agents_settings, self.task)
-        each = for_each(params, len(seeds), seeds.device)
-        setup = self.config.setup
-        return self.loss.agents(each, setup, seeds, setup.lifetime.steps, blind=blind)
+        steps, hidden = self.config.lifetime.steps, self.config.agent.hidden
+        check_replay(self.loss.agents_settings, self.task, len(seeds), steps)
+        each = self.for_each(params, len(seeds), seeds.device)
+        return self.loss.agents(each, hidden, seeds, steps, blind=blind)
 
     # The master's part
 
@@ -149,7 +150,7 @@ class MetaGenRl(Resident):
         self._members = {
             f"{unit.first}.{name}": tensor
             for unit in self.workload(0).units()
-            for name, tensor in self._make(unit, self._objective).state().items()
+            for name, tensor in self._make(unit, self._objective, "cpu").state().items()
         }
 
     def params(self) -> dict[str, Tensor]:
@@ -252,25 +253,22 @@ class MetaGenRl(Resident):
 
     def step_bytes(self) -> dict[str, int]:
         ours, population = self.loss.agents_settings, self.settings.population
-        row = 2 * self.task.observation_size + self.task.action_size + 3
         what = f"memories of all agents (method.loss.agents.memory {ours.memory})"
         # those that the master keeps for its checkpoints, and the file of one
-        return {what: 2 * 4 * population * ours.memory * row}
+        return {what: 2 * population * replay_bytes(ours, self.task, FOREVER)}
 
     # A worker's part
 
-    def _make(self, unit: Unit, params: Params) -> Population:
+    def _make(self, unit: Unit, params: Params, device: str) -> Population:
         """The agents of a unit at the beginning of their first lives."""
         settings, config = self.settings, self.config
         part = tasks.parts_of(config.task)[unit.first // self._agents_of_a_task]
         task = tasks.make(part)
         check_pieces(self.loss.agents_settings, task)
-        seeds = LifetimeSeeds.of(
-            config.seed, Purpose.TRAINING, unit.first, unit.count, config.device
-        )
+        seeds = LifetimeSeeds.of(config.seed, Purpose.TRAINING, unit.first, unit.count, device)
         loss = self._loss(task)
-        each = for_each(params, unit.count, config.device)
-        agents = loss.agents(each, config.setup, seeds, FOREVER)
+        each = self.for_each(params, unit.count, device)
+        agents = loss.agents(each, config.agent.hidden, seeds, FOREVER)
         life = settings.life
         limits = [
             math.ceil((life or 0) * (1 + member) / settings.population) for member in unit.members
@@ -286,15 +284,16 @@ class MetaGenRl(Resident):
         mine = f"{MEMBER}{unit.first}."
         given = {n.removeprefix(mine): t for n, t in params.items() if n.startswith(mine)}
         if given:
-            self._populations[unit.first] = self._make(unit, params)
-            self._populations[unit.first].load_state(given)
+            made = self._make(unit, params, self.config.device)
+            made.load_state(given)
+            self._populations[unit.first] = made
         population = self._populations.get(unit.first)
         if population is None:
             raise RuntimeError("the process that had these agents is gone")
-        objective = for_each(params, unit.count, self.config.device)
+        objective = self.for_each(params, unit.count, self.config.device)
         # they live, then learn: critics, policies, targets
         agents, steps = population.agents, self._steps
-        renewed = population.renew()
+        exploded = population.exploded
         new = population.live(steps)
         active = agents.active
         age = population.steps - agents.random_steps
@@ -309,10 +308,7 @@ class MetaGenRl(Resident):
                 [agents.update(active) for _ in range(steps // agents.settings.every)]
             ).mean(0)
             # how the objective should have been
-            judge = ObjectiveGradient(
-                agents.networks, self.loss.objective,
-                self._inner_rate,
-            )  # fmt: skip
+            judge = ObjectiveGradient(agents.networks, self.loss.objective, self._inner_rate)
             inner = self.settings.inner_steps
             pieces = agents.draw_pieces((inner + 1) * agents.settings.batch)
             gradients, arrays["norm"] = judge.gradient(objective, agents.parameters, pieces, inner)
@@ -323,17 +319,19 @@ class MetaGenRl(Resident):
         arrays["active"] = active.to(torch.float32)
         arrays["saturated"] = agents.saturated(new.observations)
         arrays["share"] = torch.full((unit.count,), share)
-        arrays["renewed"] = torch.zeros(unit.count)
-        arrays["renewed"][0] = renewed
+        # whose time has come, or who is broken, begins anew: no checkpoint has anything broken
+        arrays["renewed"] = population.renew()
         if int(params["round"]) == self.rounds - 1:
             arrays["newest"] = torch.tensor(agents.replay.newest_returns())
             arrays |= {f"{MEMBER}{n}": t for n, t in population.state().items()}
         return Result(
-            unit, {n: t.detach().cpu().numpy() for n, t in arrays.items()}, unit.count * steps
+            unit,
+            {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()},
+            unit.count * steps,
+            population.exploded - exploded,
         )
 
-
-def for_each(params: Params, count: int, device: str) -> dict[str, Tensor]:
-    """What is learned, once for each of so many agents: [P, …]."""
-    kept = (name for name in params if name != "round" and not name.startswith(MEMBER))
-    return {n: params[n].to(device).expand(count, *params[n].shape).contiguous() for n in kept}
+    def for_each(self, params: Params, count: int, device: str) -> dict[str, Tensor]:
+        """The objective, once for each of so many agents: [P, …]."""
+        each = {name: params[name].to(device) for name in self.shapes}
+        return {n: t.expand(count, *t.shape).contiguous() for n, t in each.items()}

@@ -22,7 +22,7 @@ from epg.errors import UserError
 from epg.methods.base import Method, make_method
 from epg.process.shipped import find
 from epg.runs.files import write_durably
-from epg.seeds import LifetimeSeeds, Purpose
+from epg.seeds import LifetimeSeeds
 from epg.settings import Settings, explain
 from epg.tasks.base import Sizes, Task
 from epg.tasks.mixture import Padded
@@ -117,11 +117,7 @@ class Saved:
     @property
     def blindable(self) -> bool:
         """Whether it is known what its agents are without reward."""
-        try:
-            self.method().blind(self.params, LifetimeSeeds.of(0, Purpose.EVALUATION, 0, 1))
-        except UserError:
-            return False
-        return True
+        return self.method().blindable
 
     def method(self, task: Task | None = None, config: Config | None = None) -> Method:
         """The method that learned it, for a task that it fits; as it was configured if None.

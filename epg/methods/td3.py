@@ -17,6 +17,7 @@ from epg.agents.off_policy import (
 from epg.config import Setup
 from epg.errors import UserError
 from epg.methods.base import Algorithm, Card
+from epg.methods.footprint import check_replay
 from epg.seeds import LifetimeSeeds
 from epg.tasks.base import Task
 
@@ -45,13 +46,15 @@ class Td3(Algorithm):
 
     def about(self, setup: Setup) -> str:
         ours = self.settings
+        pieces = "" if ours.piece == 1 else f" pieces of {ours.piece} steps"
         return (
-            f"lr {ours.learning_rate:g}, batch {ours.batch}, an update every {ours.every} steps, "
-            f"target speed {ours.speed:g}, exploration {ours.exploration:g}; its usual settings"
+            f"lr {ours.learning_rate:g}, batch {ours.batch}{pieces}, one update a step, target "
+            f"speed {ours.speed:g}, exploration {ours.exploration:g}; its usual settings"
         )
 
     def agents(self, task: Task, setup: Setup, seeds: LifetimeSeeds) -> Agents:
         self.check(task)
+        check_replay(self.settings, task, len(seeds), setup.lifetime.steps)
         sizes = task.observation_size, task.action_size
         networks = DeterministicNetworks(*sizes, setup.agent.hidden)
         steps = setup.lifetime.steps

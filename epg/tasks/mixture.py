@@ -124,22 +124,22 @@ class MixedBatch(Batch):
     def __init__(
         self, batches: Sequence[Batch], places: Sequence[Sequence[int]], device: str
     ) -> None:
-        self._batches = batches  # as it is: a batch may be put in the place of another
+        self.batches = list(batches)
         self._places = [torch.tensor(mine, device=device) for mine in places]
         self._order = torch.cat(self._places).argsort()
 
     @property
     def failures(self) -> NDArray[np.int64]:
-        failures = [batch.failures for batch in self._batches]
+        failures = [batch.failures for batch in self.batches]
         return np.concatenate(failures).take(self._order.cpu().numpy())
 
     def reset(self) -> Tensor:
-        return torch.cat([batch.reset() for batch in self._batches])[self._order]
+        return torch.cat([batch.reset() for batch in self.batches])[self._order]
 
     def step(self, actions: Tensor) -> Step:
         actions = actions.to(self._order.device)
         steps = [
             batch.step(actions[mine])
-            for batch, mine in zip(self._batches, self._places, strict=True)
+            for batch, mine in zip(self.batches, self._places, strict=True)
         ]
         return Step(*(torch.cat(same)[self._order] for same in zip(*steps, strict=True)))

@@ -7,10 +7,8 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +18,6 @@ from epg.config import load as load_config
 from epg.errors import INTERRUPTIONS, ForeseenError, Interruption, UserError
 from epg.evaluation.tuned import with_scales
 from epg.farm import Farm, mpi, worker
-from epg.farm.mpi import BrokenJobError
 from epg.farm.run import run_on_ranks
 from epg.farm.work import Failure, Outcome, Result, Shared, Workload
 from epg.methods.base import Method, Params, Resident, Row, make_method
@@ -36,6 +33,7 @@ from epg.runs.files import foreseen
 from epg.seeds import Purpose
 from epg.training.estimate import TrialError, check_units, estimate
 from epg.training.progress import Progress
+from epg.training.rounds import Rounds
 from epg.training.runner import TrainingRunner
 from epg.training.tensorboard import Events, check_tensorboard
 
@@ -153,7 +151,7 @@ class Training:
             Deadline(config.farm.deadline, config.farm.least_deadline),
         )  # fmt: skip
         self.step = 0
-        self._members_told = False
+        self._rounds = Rounds(farm, config.farm.least_deadline)
         self._validated_as: dict[str, float] = {
             **{f"final_{name}": value for name, value in method.validated_as().items()},
             "validation_lifetimes": config.validation.lifetimes,
@@ -308,7 +306,7 @@ class Training:
             validation = mean_fitness(parts[-1])
             self._keep_best(validation)
         if isinstance(method, Resident):
-            parts.insert(0, self._rounds(method, add_steps))
+            parts.insert(0, self._rounds.run(method, step, add_steps))
         with parts[0].used():
             own = method.update(step, parts[0].results)
         self._count(parts)
@@ -325,40 +323,6 @@ class Training:
             "core_seconds": self.totals["core_seconds"],
             "steps_per_second": sum(r.steps for r in results) / seconds,
         }
-
-    def _rounds(self, method: Resident, add_steps: Callable[[int], None]) -> Collected:
-        """All rounds of a step; what came of the last one, with the costs of all."""
-        workload = method.workload(self.step)
-        costs = dict.fromkeys((unit.first for unit in workload.units()), (0, 0.0))
-        for number in range(method.rounds):
-            arrays = method.shared(self.step) | {"round": np.array(number)}
-            if not self._members_told:
-                arrays |= method.members()
-            self._members_told = True
-            collected = Collected(workload, 1)
-            limit = self.config.farm.least_deadline
-            for outcomes in self.farm.run(
-                Shared(self.step, arrays), list(workload.units()), limit, resident=True
-            ):
-                for outcome in outcomes:
-                    if isinstance(outcome, Failure):
-                        logger.error("%s failed: %s", outcome.unit, outcome.why)
-                        raise BrokenJobError(
-                            f"{outcome.unit} failed ({outcome.reason}), and its members are lost; "
-                            "the same command goes on from the last checkpoint"
-                        )
-                    add_steps(outcome.steps)
-                    collected.take(outcome)
-                    steps, seconds = costs[outcome.unit.first]
-                    costs[outcome.unit.first] = (
-                        steps + outcome.steps, seconds + outcome.core_seconds
-                    )  # fmt: skip
-            collected.results.sort(key=lambda result: result.unit.first)
-            method.round(collected.results)
-        for i, result in enumerate(collected.results):
-            steps, seconds = costs[result.unit.first]
-            collected.results[i] = replace(result, steps=steps, core_seconds=seconds)
-        return collected
 
     def _validate(self, add_steps: Callable[[int], None]) -> float:
         """The mean fitness of agents that learn by the newest that was learned."""

@@ -304,7 +304,7 @@ def test_reinforce_from_remembered_actions_is_the_originals(data: str) -> None:
     after = [WeightedActions().advantages(pieces, v) for v in (values, other)]
     assert torch.equal(after[0][lived], after[1][lived])
     leaking = [WeightedActions(leak=True).advantages(pieces, v) for v in (values, other)]
-    assert torch.equal(*(each[lived] for each in leaking)) or bool(padded)
+    assert torch.equal(*(each[lived] for each in leaking)) != bool(padded)
 
 
 def test_each_batch_is_standardised_by_itself() -> None:

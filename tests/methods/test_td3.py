@@ -120,6 +120,13 @@ def test_discrete_actions_are_refused() -> None:
             method.check(tasks.make("cart-pole"))
 
 
+def test_memories_beyond_this_machine_are_refused() -> None:
+    setup = SETUP.change(updates=1_000_000)
+    many = seeds_of(*range(100_000))
+    with pytest.raises(UserError, match="100000 lifetimes at once: at least"):
+        make_algorithm("td3").agents(tasks.make("point-goal"), setup, many)
+
+
 def test_numbers_that_are_not_finite_are_that_lifes_failure() -> None:
     task, seeds = tasks.make("point-goal"), seeds_of(0, 1)
     agents: Any = make_algorithm("td3").agents(task, SETUP, seeds)

@@ -28,9 +28,8 @@ class Environments(MixedBatch):
     each was reset since."""
 
     def __init__(self, batches: Sequence[Batch], device: str) -> None:
-        self.batches = list(batches)
-        self.resets = [0] * len(self.batches)
-        super().__init__(self.batches, [[i] for i in range(len(batches))], device)
+        super().__init__(batches, [[i] for i in range(len(batches))], device)
+        self.resets = [0] * len(batches)
 
     def reset(self) -> Tensor:
         self.resets = [count + 1 for count in self.resets]
@@ -59,6 +58,8 @@ class Population:
         self._limits = list(limits)
         self.lives = [seed.step for seed in seeds.distinct]
         self.steps = 0
+        self.exploded = 0
+        """episodes that left the finite"""
         batches = [self._batch(seed) for seed in seeds.distinct]
         self._environments = Environments(batches, seeds.device)
         self._seen = first_step(self._environments.reset())
@@ -69,20 +70,22 @@ class Population:
 
     def live(self, steps: int) -> Transitions:
         """M steps, which they remember."""
+        before = self._environments.failures.sum()
         new, self._seen = act(self.agents.policy(), self._environments, self._seen, steps)
+        self.exploded += int(self._environments.failures.sum() - before)
         self.agents.remember(new)
         self.steps += steps
         return new
 
-    def renew(self) -> int:
-        """Begin those anew whose learning has failed, and those whose time has come; how many have
+    def renew(self) -> Tensor:
+        """Begin those anew whose learning has failed, and those whose time has come; [P] whose has
         failed."""
         failed = self.agents.failed
         for agent, age in enumerate(self.agents.replay.ages):
             limit = self._life if self.lives[agent] else self._limits[agent]
             if failed[agent] or (self._life is not None and limit is not None and age >= limit):
                 self._begin_anew(agent)
-        return int(failed.sum())
+        return failed.to(torch.float32)
 
     def _begin_anew(self, agent: int) -> None:
         old = self.seeds.distinct[agent]
@@ -92,7 +95,8 @@ class Population:
         self._put(agent, seed, 1)
 
     def _put(self, agent: int, seed: LifetimeSeed, resets: int) -> None:
-        """A new environment in an agent's place, at the beginning of its so manieth episode."""
+        """A new environment in an agent's place, at the beginning of an episode: the first that it
+        has lived, or a later one."""
         batch = self._environments.batches[agent] = self._batch(seed)
         self._environments.resets[agent] = resets
         for _ in range(resets):
@@ -121,6 +125,7 @@ class Population:
 
         Raises `RunError` if they come to something else than then.
         """
+        state = {name: tensor.to(self.seeds.device) for name, tensor in state.items()}
         self.lives = state["lives"].tolist()
         self.steps = int(state["lived"][0])
         for agent, life in enumerate(self.lives):
