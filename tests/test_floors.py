@@ -13,8 +13,8 @@ import epg
 ROOT = Path(epg.__file__).parent
 FLOORS = (
     "__main__", "cli", "cluster", "bench", "training", "evaluation", "methods", "runs", "config",
-    "lifetime", "losses", "evolution", "agents", "farm", "tasks", "seeds", "upgrade", "process",
-    "settings", "registry", "errors", "version",
+    "lifetime", "losses", "evolution", "rules", "agents", "farm", "tasks", "seeds", "upgrade",
+    "process", "settings", "registry", "errors", "version",
 )  # fmt: skip
 """From the top down."""
 MOST_AT_ROOT = 11

@@ -30,6 +30,9 @@ class Policy(Protocol):
 class Agents(ABC):
     """P agents, each in a life of its own; every tensor has a leading axis P."""
 
+    course: tuple[str, ...] = ()
+    """Names of the metrics whose course over a life is kept."""
+
     @abstractmethod
     def policy(self, episodes: int | None = None) -> Policy:
         """What acts for them until they learn.

@@ -107,12 +107,13 @@ class RmsProp:
         return moved, after
 
 
-def clip_by_norm(gradients: Parameters, norm: float) -> Parameters:
-    """Gradients [P, …], each agent's scaled as by torch.nn.utils.clip_grad_norm_ for it alone."""
+def clip_by_norm(gradients: Parameters, norm: float, epsilon: float = 1e-6) -> Parameters:
+    """Gradients [P, …], each agent's scaled as by torch.nn.utils.clip_grad_norm_ for it alone;
+    epsilon: that is added to their norm there; 0 as in tf.clip_by_global_norm."""
     square = torch.stack([g.reshape(len(g), -1).square().sum(1) for g in gradients.values()]).sum(0)
-    kept = (square.sqrt() + 1e-6 <= norm) | (square == 0)  # not NaN, which stays NaN
+    kept = (square.sqrt() + epsilon <= norm) | (square == 0)  # not NaN, which stays NaN
     # No root is taken of what is kept, so gradients of 0 have finite derivatives of any order.
-    scale = torch.where(kept, 1.0, norm / (torch.where(kept, 1.0, square).sqrt() + 1e-6))
+    scale = torch.where(kept, 1.0, norm / (torch.where(kept, 1.0, square).sqrt() + epsilon))
     return {name: gradient * _fit(scale, gradient) for name, gradient in gradients.items()}
 
 

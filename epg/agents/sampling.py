@@ -5,17 +5,27 @@ Shape letters: P lifetimes, E episodes, O observation, A action.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from epg.agents.actor_critic import ActorCritic
+from epg.agents.actor import Actor
+from epg.agents.distributions import Distribution
 from epg.seeds import LifetimeSeeds, Stream
 from epg.tasks.base import Step
 
 NOISE_AHEAD = 64
 """Steps for which the noise of actions is drawn at once."""
+
+
+class Actors(Protocol):
+    """P agents whose policies are sampled from."""
+
+    distribution: Distribution
+
+    def actor(self, of: Tensor | None = None) -> Actor:
+        """What acts for them, or for those with the numbers `of`, until they learn."""
 
 
 class NoiseAhead:
@@ -24,9 +34,7 @@ class NoiseAhead:
     episodes: None for one action a step, E for E of them.
     """
 
-    def __init__(
-        self, networks: ActorCritic, seeds: LifetimeSeeds, episodes: int | None = None
-    ) -> None:
+    def __init__(self, networks: Actors, seeds: LifetimeSeeds, episodes: int | None = None) -> None:
         self._distribution = networks.distribution
         self._seeds = seeds
         self._stream = Stream.ACTION if episodes is None else Stream.FINAL_ACTION
@@ -49,7 +57,7 @@ class NoiseAhead:
 class LearningPolicy:
     """P policies, each in the environment in which it learns."""
 
-    def __init__(self, networks: ActorCritic, noise: NoiseAhead) -> None:
+    def __init__(self, networks: Actors, noise: NoiseAhead) -> None:
         self._actor = networks.actor()
         self._noise = noise
         self._spread: Any = None
@@ -67,7 +75,7 @@ class JudgedPolicy:
     Lifetimes whose episodes all rest do not act: they are looked for at every new block of noise.
     """
 
-    def __init__(self, networks: ActorCritic, seeds: LifetimeSeeds, episodes: int) -> None:
+    def __init__(self, networks: Actors, seeds: LifetimeSeeds, episodes: int) -> None:
         self._networks = networks
         seeds.restart(Stream.FINAL_ACTION)  # what was judged before must not be noticed
         self._noise = NoiseAhead(networks, seeds, episodes)

@@ -72,9 +72,9 @@ class LstmLoss(LearnedLoss):
         sizes = self.spec.observation_size, self.spec.action_size
         return DeterministicNetworks(*sizes, hidden, exact_norm=self.objective.exact_norm)
 
-    def teaches(self, params: Parameters, share: float = 1.0) -> PolicyLoss:
-        """What policies go down; params: each [P, …]; share: of the objective, the rest is the
-        critic's value."""
+    def teaches(self, params: Parameters, share: Tensor | float = 1.0) -> PolicyLoss:
+        """What policies go down; params: each [P, …]; share: of the objective, one for all or [P];
+        the rest is the critic's value."""
         frozen = {name: p.detach() for name, p in params.items()}
 
         def loss(networks: DeterministicNetworks, live: Parameters, pieces: Pieces) -> Tensor:

@@ -41,13 +41,14 @@ class ObjectiveGradient:
 
     def policy_loss(
         self, alpha: Parameters, live: Parameters, policy: Parameters, pieces: Pieces,
-        share: float = 1.0,
+        share: Tensor | float = 1.0,
     ) -> Tensor:  # fmt: skip
-        """[P] what policies go down: the objective, and for 1 − share of it the critic's value."""
-        loss = share * self.judged(alpha, live, policy, pieces)
-        if share < 1:
-            loss = loss - (1 - share) * self._valued(live, policy, pieces)
-        return loss.mean((1, 2))
+        """[P] what policies go down: the objective, and for 1 − share of it the critic's value;
+        share: one for all, or [P]."""
+        loss = self.judged(alpha, live, policy, pieces).mean((1, 2))
+        if (torch.as_tensor(share) < 1).any():
+            loss = share * loss - (1 - share) * self._valued(live, policy, pieces).mean((1, 2))
+        return loss
 
     def inner_steps(
         self, alpha: Parameters, live: Parameters, policy: Parameters, parts: list[Pieces]

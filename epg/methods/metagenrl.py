@@ -17,7 +17,7 @@ from torch import Tensor
 
 from epg import tasks
 from epg.agents.base import Agents
-from epg.agents.off_policy import check_pieces
+from epg.agents.off_policy import OffPolicyAgents, check_pieces
 from epg.agents.optimizers import Adam
 from epg.agents.spec import AgentSpec, Shapes
 from epg.config import Config
@@ -66,8 +66,8 @@ class MetaGenRl(Resident):
             4, description="agents of a task that learn as one batch: a unit of work"
         )
         anneal: int = Field(
-            10_000, ge=0, description="steps of agents in which the objective takes over from the "
-            "critic's value as what policies go down",
+            10_000, ge=0, description="steps of an agent's life in which the objective takes over "
+            "from the critic's value as what its policy goes down",
         )  # fmt: skip
         life: Count | None = Field(
             None, description="steps after which an agent begins anew, the first time at an age of "
@@ -296,8 +296,7 @@ class MetaGenRl(Resident):
         exploded = population.exploded
         new = population.live(steps)
         active = agents.active
-        age = population.steps - agents.random_steps
-        share = min(1.0, max(0, age) / self.settings.anneal) if self.settings.anneal else 1.0
+        share = self._share(agents)
         arrays: dict[str, Tensor] = {
             "error": torch.zeros(unit.count), "norm": torch.zeros(unit.count),
             **{f"gradient.{n}": torch.zeros_like(p) for n, p in objective.items()},
@@ -318,7 +317,7 @@ class MetaGenRl(Resident):
                 arrays[f"gradient.{name}"] = torch.where(active.reshape(shape), gradient, 0.0)
         arrays["active"] = active.to(torch.float32)
         arrays["saturated"] = agents.saturated(new.observations)
-        arrays["share"] = torch.full((unit.count,), share)
+        arrays["share"] = share
         # whose time has come, or who is broken, begins anew: no checkpoint has anything broken
         arrays["renewed"] = population.renew()
         if int(params["round"]) == self.rounds - 1:
@@ -330,6 +329,13 @@ class MetaGenRl(Resident):
             unit.count * steps,
             population.exploded - exploded,
         )
+
+    def _share(self, agents: OffPolicyAgents) -> Tensor:
+        """[P] of the objective in what policies go down, by the ages of their agents."""
+        ages = torch.tensor(agents.replay.ages, device=self.config.device) - agents.random_steps
+        if not self.settings.anneal:
+            return torch.ones(len(ages), device=self.config.device)
+        return torch.clamp(ages / self.settings.anneal, 0.0, 1.0)
 
     def for_each(self, params: Params, count: int, device: str) -> dict[str, Tensor]:
         """The objective, once for each of so many agents: [P, …]."""

@@ -13,6 +13,7 @@ from typing import Any
 from epg.errors import UserError
 from epg.registry import find_own
 from epg.tasks.base import Batch, Mdp, Step, Task, Varied, check
+from epg.tasks.delayed import Delayed
 from epg.tasks.draws import uniform_noise
 from epg.tasks.masked import Masked
 from epg.tasks.mixture import Scale, TaskMixture
@@ -28,10 +29,13 @@ Spec = str | dict[str, Any] | list[str | dict[str, Any]]
 
 _TASKS = {
     "acrobot": ("epg.tasks.acrobot", "Acrobot"),
+    "aliased-chain": ("epg.tasks.chain", "AliasedChain"),
     "ant": ("epg.tasks.ant", "Ant"),
     "cart-pole": ("epg.tasks.cart_pole", "CartPole"),
+    "catch": ("epg.tasks.catch", "Catch"),
     "dir-half-cheetah": ("epg.tasks.half_cheetah", "DirHalfCheetah"),
     "dir-hopper": ("epg.tasks.hopper", "DirHopper"),
+    "drifting-walk": ("epg.tasks.random_walk", "DriftingWalk"),
     "goal-ant": ("epg.tasks.ant", "GoalAnt"),
     "half-cheetah": ("epg.tasks.half_cheetah", "HalfCheetah"),
     "hopper": ("epg.tasks.hopper", "Hopper"),
@@ -43,6 +47,8 @@ _TASKS = {
     "random-reacher": ("epg.tasks.reacher", "RandomReacher"),
     "random-walker": ("epg.tasks.walker", "RandomWalker"),
     "reacher": ("epg.tasks.reacher", "Reacher"),
+    "signal-chain": ("epg.tasks.chain", "SignalChain"),
+    "two-colours": ("epg.tasks.grid", "TwoColours"),
     "walker2d": ("epg.tasks.walker", "Walker2d"),
 }
 MISCALLED = "unexpected keyword|multiple values|required positional|Can't instantiate"
@@ -133,6 +139,9 @@ def _make_one(name: str, parameters: dict[str, Any]) -> Task:
     masked = given.pop("masked", False)
     if not isinstance(masked, bool):
         raise UserError(f"task {name}: masked: found {masked!r}, allowed: true or false")
+    delayed = given.pop("delayed", 1)
+    if type(delayed) is not int or delayed < 1:
+        raise UserError(f"task {name}: delayed: found {delayed!r}, allowed: an integer above 0")
     try:
         if kind == "gym" and colon:
             task: Task = import_module("epg.tasks.gym").Gymnasium(what, **given)
@@ -153,10 +162,10 @@ def _make_one(name: str, parameters: dict[str, Any]) -> Task:
         if not re.search(MISCALLED, str(error)):
             raise
         raise UserError(f"task {name}: {error}") from None
-    if masked:
-        task = Masked(task)
     task.name = label({"name": name, **parameters})
-    return task
+    if delayed > 1:
+        task = Delayed(task, delayed)
+    return Masked(task) if masked else task
 
 
 def _known(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What an episode starts with: noise, drawn ahead for all environments of a batch.
+"""What episodes start with, or steps find: noise, drawn ahead for all environments of a batch.
 
 Shape letters: P environments, S numbers drawn for one reset.
 """

@@ -1,6 +1,7 @@
 """A batch simulated by torch itself, on any device.
 
-Shape letters: P environments, S numbers in a state, O observation, A action.
+Shape letters: P environments, S numbers in a state, O observation, A action, K numbers drawn for a
+step, C places.
 """
 
 from __future__ import annotations
@@ -90,3 +91,42 @@ class NativeBatch(Batch):
             self._resting = ended
         observation, next_observation = self.observe(self._state), self.observe(after)
         return Step(observation, next_observation, reward, terminated, truncated)
+
+
+class LifelongBatch(NativeBatch):
+    """Keeps also what outlasts an episode: how long each environment has lived, and its chance.
+
+    The k-th step of environment i finds the k-th draw of a generator of its own, whatever the
+    others do. A reset leaves both where they are; at rest nothing is lived.
+    """
+
+    clock: Tensor
+    """[P] int64: steps that each environment has lived before this one, over episodes."""
+    chance: Tensor
+    """[P, K] float64: what is drawn for this step."""
+
+    def __init__(
+        self,
+        rngs: Sequence[np.random.Generator],
+        draw: Draw,
+        draw_chance: Draw,
+        horizon: int,
+        device: str,
+        restart: bool,
+    ) -> None:
+        super().__init__(rngs, draw, horizon, device, restart)
+        self._chances = Resets([rng.spawn(1)[0] for rng in rngs], draw_chance, device)
+        self.clock = torch.zeros_like(self._failures)
+
+    def step(self, actions: Tensor) -> Step:
+        lived = ~self._resting
+        self.chance = self._chances.next()
+        step = super().step(actions)
+        self._chances.advance(lived)
+        self.clock += lived
+        return step
+
+
+def one_hot(places: Tensor, size: int) -> Tensor:
+    """[P, C] float64: for each of `places` [P] a row with 1 there; zeros for a place beyond C."""
+    return (places[:, None] == torch.arange(size, device=places.device)).to(torch.float64)

@@ -85,6 +85,13 @@ def test_it_is_part_of_the_name_and_false_is_none() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["gym:CartPole-v1", "epg.tasks.mountain_car:MountainCar"])
+def test_tasks_of_gymnasium_and_of_a_users_own_can_be_masked(name: str) -> None:
+    task = tasks.make({"name": name, "masked": True})
+    assert task.name == f"{name}(masked=True)"
+    assert task.batch(draws(task, 2), generators(2)).reset().shape == (2, task.observation_size)
+
+
 def test_observations_that_are_no_vector_are_refused() -> None:
     with pytest.raises(UserError) as caught:
         tasks.make({"name": "gym:FrozenLake-v1", "masked": True})

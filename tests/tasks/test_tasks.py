@@ -13,8 +13,8 @@ from epg.errors import UserError
 from epg.seeds import LifetimeSeed, Purpose
 from epg.tasks import Step, Task
 from epg.tasks.base import draw_mdp
-from epg.tasks.masked import Masked
 from epg.tasks.mixture import TaskMixture
+from epg.tasks.wrapped import Wrapped
 
 STEPS = 250
 HORIZON = 200
@@ -26,16 +26,24 @@ SPECS: list[tasks.Spec] = [
     ["cart-pole", "acrobot", "mountain-car"],
     {"name": "point-goal", "masked": True},
     {"name": "acrobot", "masked": True},
+    {"name": "point-goal", "delayed": 3},
+    {"name": "cart-pole", "delayed": 20, "masked": True},
+    {"name": "two-colours", "flip": [7, 90]},
 ]
 DISCRETE = [
-    "acrobot", "cart-pole", "mountain-car", "gym:CartPole-v1",
-    ["cart-pole", "acrobot", "mountain-car"], {"name": "acrobot", "masked": True},
+    "acrobot", "aliased-chain", "cart-pole", "catch", "drifting-walk", "mountain-car",
+    "signal-chain", "two-colours", "gym:CartPole-v1", ["cart-pole", "acrobot", "mountain-car"],
+    {"name": "acrobot", "masked": True}, {"name": "cart-pole", "delayed": 20, "masked": True},
+    {"name": "two-colours", "flip": [7, 90]},
 ]  # fmt: skip
 FEW_MDPS = [
-    "acrobot", "ant", "cart-pole", "dir-half-cheetah", "dir-hopper", "half-cheetah", "hopper",
-    "lunar-lander-continuous", "mountain-car", "reacher", "walker2d",
+    "acrobot", "aliased-chain", "ant", "cart-pole", "catch", "dir-half-cheetah", "dir-hopper",
+    "drifting-walk", "half-cheetah", "hopper", "lunar-lander-continuous", "mountain-car",
+    "reacher", "signal-chain", "two-colours", "walker2d",
 ]  # fmt: skip
 """In which nothing varies, or a direction alone."""
+SHORT = ["drifting-walk"]
+"""Whose episodes end within a few steps."""
 
 
 @pytest.fixture(params=SPECS, ids=tasks.label)
@@ -48,9 +56,10 @@ def task(request: pytest.FixtureRequest) -> Task:
 
 def shortened(task: Task, horizon: int) -> Task:
     parts = [part.task for part in task.parts] if isinstance(task, TaskMixture) else []
-    parts += [task.task] if isinstance(task, Masked) else []
-    for one in (task, *parts):
-        one.horizon = min(one.horizon, horizon)
+    parts += [task.task] if isinstance(task, Wrapped) else []
+    for part in parts:
+        shortened(part, horizon)
+    task.horizon = min(task.horizon, horizon)
     return task
 
 
@@ -98,8 +107,8 @@ def test_draws_cover_their_ranges_and_repeat(task: Task) -> None:
     for varied in task.varied:
         values = np.array([mdp.get("mdp", mdp)[varied.name] for mdp in mdps])
         margin = 0.02 * (varied.high - varied.low)
-        assert varied.low <= values.min() < varied.low + margin
-        assert varied.high >= values.max() > varied.high - margin
+        assert varied.low <= values.min() <= varied.low + margin
+        assert varied.high >= values.max() >= varied.high - margin
 
 
 @pytest.mark.parametrize("name", [n for n in tasks.names() if n not in FEW_MDPS])
@@ -123,7 +132,9 @@ def test_an_episode_restarts_where_it_ends(task: Task) -> None:
         assert not (step.terminated & step.truncated).any()
 
 
-@pytest.mark.parametrize("task", SPECS[:-1], ids=tasks.label, indirect=True)
+@pytest.mark.parametrize(
+    "task", [s for s in SPECS if s not in SHORT], ids=tasks.label, indirect=True
+)
 def test_an_episode_is_truncated_at_the_horizon(task: Task) -> None:
     steps = live(shortened(task, 5), 4, steps=10)  # so short that all live to see it
     truncated = [s.truncated.all().item() for s in steps]
@@ -145,8 +156,9 @@ def test_an_ended_environment_rests_until_reset(task: Task) -> None:
         assert (step.reward[rests] == 0).all()
     assert (steps[-1].terminated | steps[-1].truncated).all()
     batch.reset()
-    again = batch.step(actions(task, 4)[0])
-    assert not (again.terminated | again.truncated).any() and (again.reward != 0).all()
+    again = [batch.step(a) for a in actions(task, 4)[:20]]
+    assert not (again[0].terminated | again[0].truncated).any()
+    assert torch.stack([step.reward for step in again]).any(0).all()  # paid again, soon or late
 
 
 def test_resting_and_restarting_environments_live_the_same_first_episode(task: Task) -> None:

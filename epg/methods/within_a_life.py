@@ -1,0 +1,307 @@
+"""Ways of learning that tune themselves while an agent lives, beside the plain ones they tune.
+
+docs/within-a-life.md says what each learns, and when that helped.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar, Literal
+
+from epg.agents.base import Agents
+from epg.agents.distributions import distribution_of
+from epg.agents.optimizers import Adam
+from epg.config import Setup
+from epg.errors import UserError
+from epg.methods.base import Algorithm, Card
+from epg.rules.a2c import OUTER_VALUE, A2c
+from epg.rules.agents import RuleAgents
+from epg.rules.bmg import Bmg, LearnedEntropy
+from epg.rules.frodo import Frodo
+from epg.rules.lirpg import Lirpg
+from epg.rules.networks import HeadedNetworks
+from epg.rules.online import Tuning
+from epg.rules.rule import Rule, Update
+from epg.rules.stacx import NAMES, Stacx, heads
+from epg.rules.trace import Tracer
+from epg.seeds import LifetimeSeeds
+from epg.tasks.base import Task
+
+POLICY_GRADIENTS = "actor-critics on one torso; continuous or discrete actions"
+
+
+class RuleAlgorithm(Algorithm):
+    """Agents that learn by a rule, on rollouts of `lifetime.steps_per_update` steps."""
+
+    searched: ClassVar[tuple[str, ...]] = (
+        "steps_per_update", "learning_rate", "discount", "gae_lambda",
+    )  # fmt: skip
+    meta_rate: ClassVar[float] = 1e-3
+    """of η, by Adam; 0: η stays as it is, and learning is the plain algorithm's"""
+    inner_steps: ClassVar[int] = 1
+    """K, updates that hang on one η"""
+    judged: ClassVar[Literal["next", "halves"]] = "next"
+    tracer: ClassVar[Tracer | None] = None
+    exact: ClassVar[bool] = True
+    clip: ClassVar[float | None] = 0.5
+    """most that the norm of an agent's gradient may be"""
+    lag: ClassVar[int] = 0
+    """updates by which the policy that acts is behind"""
+    entropy_weight: ClassVar[float] = 0.01
+    value_weight: ClassVar[float] = 0.5
+
+    @abstractmethod
+    def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
+        """For networks with a policy and a value."""
+
+    def networks(self, task: Task, setup: Setup) -> HeadedNetworks:
+        """Of an agent, on a task."""
+        distribution = distribution_of(task.discrete, task.action_size)
+        agent = setup.agent
+        return HeadedNetworks(task.observation_size, distribution, agent.hidden, agent.activation)
+
+    def about(self, setup: Setup) -> str:
+        learner = setup.learner
+        shown = (
+            f"lr {learner.learning_rate:g}, rollouts of {setup.lifetime.steps_per_update}, "
+            f"γ {learner.discount:g}, λ {learner.gae_lambda:g}"
+        )
+        return shown + (f", lag {self.lag}" if self.lag else "")
+
+    def agents(self, task: Task, setup: Setup, seeds: LifetimeSeeds) -> Agents:
+        rule = self.rule(self.networks(task, setup), setup)
+        window = self.inner_steps + rule.ahead
+        if self.meta_rate and window >= setup.lifetime.updates:
+            raise UserError(
+                f"a window of {window} updates, and one more that judges: found lives of "
+                f"{setup.lifetime.updates} updates; allowed: longer ones"
+            )
+        update = Update(rule, Adam(setup.learner.learning_rate), self.clip, self.exact)
+        optimizer = Adam(self.meta_rate) if self.meta_rate else None
+        tuning = Tuning(optimizer, self.inner_steps, self.judged, self.tracer)
+        return RuleAgents(update, tuning, seeds, setup.agent.activation, self.lag)
+
+
+class A2cMethod(RuleAlgorithm):
+    """Advantage actor-critic: one step down each rollout."""
+
+    card = Card(
+        learns="a policy and its value, on one torso",
+        how="by hand",
+        agents=POLICY_GRADIENTS,
+        paper="Mnih et al. 2016, arXiv 1602.01783",
+    )
+    tuned_as = "a2c"
+    meta_rate = 0.0
+    learned: ClassVar[tuple[str, ...]] = ()
+    embedding: ClassVar[int] = 0
+    """inputs by which networks see γ and λ"""
+
+    def networks(self, task: Task, setup: Setup) -> HeadedNetworks:
+        plain = super().networks(task, setup)
+        return HeadedNetworks(
+            plain.observation_size, plain.distribution, plain.hidden, plain.activation,
+            context=self.embedding,
+        )  # fmt: skip
+
+    def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
+        return A2c(
+            networks, setup.learner.discount, setup.learner.gae_lambda, self.learned,
+            value_weight=self.value_weight, entropy_weight=self.entropy_weight,
+            embedding=self.embedding,
+        )  # fmt: skip
+
+
+class Xu(A2cMethod):
+    """A2C that tunes γ and λ of its return."""
+
+    card = Card(
+        learns="γ and λ",
+        how="within a life",
+        agents=POLICY_GRADIENTS,
+        paper="Xu, van Hasselt & Silver 2018, arXiv 1805.09801",
+    )
+    meta_rate = 1e-2
+    learned: ClassVar[tuple[str, ...]] = ("discount", "smoothing")
+
+
+class XuDiscount(Xu):
+    """A2C that tunes γ."""
+
+    card = Card("γ", Xu.card.how, Xu.card.agents, Xu.card.paper)
+    learned: ClassVar[tuple[str, ...]] = ("discount",)
+
+
+class XuSmoothing(Xu):
+    """A2C that tunes λ."""
+
+    card = Card("λ", Xu.card.how, Xu.card.agents, Xu.card.paper)
+    learned: ClassVar[tuple[str, ...]] = ("smoothing",)
+
+
+class XuOuterValue(Xu):
+    """The same, judged with a value of its own."""
+
+    card = Card(
+        learns="γ and λ, judged with values of γ̄ and λ̄",
+        how="within a life",
+        agents=POLICY_GRADIENTS,
+        paper="Bonnet et al. 2022; Xu et al. 2018, arXiv 1805.09801",
+    )
+
+    def networks(self, task: Task, setup: Setup) -> HeadedNetworks:
+        plain = super().networks(task, setup)
+        return HeadedNetworks(
+            plain.observation_size, plain.distribution, plain.hidden, plain.activation,
+            {"value": 1, OUTER_VALUE: 1}, context=self.embedding,
+        )  # fmt: skip
+
+
+class Vtrace(RuleAlgorithm):
+    """An actor-critic with V-trace, whose policy acts some updates late."""
+
+    card = Card(
+        learns="a policy and its value, on one torso",
+        how="by hand",
+        agents=POLICY_GRADIENTS,
+        paper="Espeholt et al. 2018, arXiv 1802.01561",
+    )
+    tuned_as = "vtrace"
+    meta_rate = 0.0
+    lag = 8
+    learned: ClassVar[tuple[str, ...]] = ()
+    heads: ClassVar[int] = 1
+
+    def networks(self, task: Task, setup: Setup) -> HeadedNetworks:
+        plain = super().networks(task, setup)
+        policies, values = heads(self.heads)
+        return HeadedNetworks(
+            plain.observation_size, plain.distribution, plain.hidden, plain.activation, values,
+            policies,
+        )  # fmt: skip
+
+    def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
+        outer = {
+            "discount": setup.learner.discount, "smoothing": setup.learner.gae_lambda,
+            "policy_weight": 1.0, "value_weight": self.value_weight,
+            "entropy_weight": self.entropy_weight, "leak_ratio": 1.0, "leak_trace": 1.0,
+        }  # fmt: skip
+        return Stacx(networks, self.learned, outer)
+
+
+class StacReturn(Vtrace):
+    """V-trace that tunes γ and λ."""
+
+    card = Card(
+        learns="γ and λ of V-trace",
+        how="within a life",
+        agents=POLICY_GRADIENTS,
+        paper="Zahavy et al. 2020, arXiv 2002.12928",
+    )
+    meta_rate = 1e-3
+    learned: ClassVar[tuple[str, ...]] = NAMES[:2]
+
+
+class Stac(StacReturn):
+    """V-trace that tunes all of its coefficients."""
+
+    card = Card(
+        learns="γ, λ, weights of the loss and leaks of V-trace",
+        how="within a life",
+        agents=POLICY_GRADIENTS,
+        paper="Zahavy et al. 2020, arXiv 2002.12928",
+    )
+    learned: ClassVar[tuple[str, ...]] = NAMES
+
+
+class StacxMethod(Stac):
+    """The same with two more heads, which shape the torso."""
+
+    card = Card(
+        learns="those of STAC, of three heads",
+        how="within a life",
+        agents=POLICY_GRADIENTS,
+        paper="Zahavy et al. 2020, arXiv 2002.12928",
+    )
+    heads = 3
+
+
+class FrodoMethod(RuleAlgorithm):
+    """A2C down a target that a network puts out."""
+
+    card = Card(
+        learns="the target of values and advantages",
+        how="within a life",
+        agents=POLICY_GRADIENTS,
+        paper="Xu et al. 2020, arXiv 2007.08433",
+    )
+    tuned_as = "a2c"
+    inner_steps = 5
+    units: ClassVar[int] = 32
+    consistency: ClassVar[float] = 0.1
+
+    def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
+        return Frodo(
+            networks, setup.learner.discount, setup.learner.gae_lambda,
+            value_weight=self.value_weight, entropy_weight=self.entropy_weight, units=self.units,
+            consistency=self.consistency,
+        )  # fmt: skip
+
+
+class BmgMethod(RuleAlgorithm):
+    """A2C that tunes its weight of entropy by recent rewards, towards where it is going."""
+
+    card = Card(
+        learns="the weight of entropy, of recent rewards",
+        how="within a life",
+        agents=POLICY_GRADIENTS,
+        paper="Flennerhag et al. 2022, arXiv 2109.04504",
+    )
+    tuned_as = "a2c"
+    ahead: ClassVar[int] = 7
+    """L, updates from what is judged to the target"""
+    units: ClassVar[int] = 32
+
+    def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
+        return Bmg(
+            networks, setup.learner.discount, setup.learner.gae_lambda,
+            value_weight=self.value_weight, entropy_weight=self.entropy_weight, units=self.units,
+            ahead=self.ahead,
+        )  # fmt: skip
+
+
+class MetaGradientEntropy(BmgMethod):
+    """The same, judged by the policy gradient on the next rollout."""
+
+    card = Card(
+        learns="the weight of entropy, of recent rewards, by the usual meta-gradient",
+        how="within a life",
+        agents=POLICY_GRADIENTS,
+        paper="Xu et al. 2018, arXiv 1805.09801; what BMG is compared with",
+    )
+
+    def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
+        return LearnedEntropy(
+            networks, setup.learner.discount, setup.learner.gae_lambda,
+            value_weight=self.value_weight, entropy_weight=self.entropy_weight, units=self.units,
+        )  # fmt: skip
+
+
+class LirpgMethod(RuleAlgorithm):
+    """A2C with rewards of its own."""
+
+    card = Card(
+        learns="rewards of its own",
+        how="within a life",
+        agents=POLICY_GRADIENTS,
+        paper="Zheng, Oh & Singh 2018, arXiv 1804.06459",
+    )
+    tuned_as = "a2c"
+    own_share: ClassVar[float] = 0.01
+
+    def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
+        return Lirpg(
+            networks, setup.learner.discount, setup.learner.gae_lambda,
+            value_weight=self.value_weight, entropy_weight=self.entropy_weight,
+            own_share=self.own_share,
+        )  # fmt: skip

@@ -1,0 +1,161 @@
+"""What a rule is: how an agent learns, as a function of its parameters θ, of η, which tunes the
+rule, and of what was lived; and how η is judged by what became of θ.
+
+Shape letters: P agents, T steps, R rows, O observation, K policy outputs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epg.agents.distributions import Distribution
+from epg.agents.network import Parameters
+from epg.agents.optimizers import State, Stepped, clip_by_norm
+from epg.rules.rollout import Rollout
+
+
+class Optimizer(Protocol):
+    """One of `epg.agents.optimizers`."""
+
+    def init(self, parameters: Parameters) -> State:
+        """Before the first step."""
+
+    def step(self, parameters: Parameters, state: State, gradients: Parameters) -> Stepped:
+        """New parameters and state."""
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What counts as constant where η is judged: targets, advantages and the like are of these."""
+
+    eta: Parameters
+    """η as it is"""
+    theta: Parameters
+    """θ after K updates"""
+    start: Parameters
+    """θ before them"""
+    moments: State
+    """of θ's optimiser, after them"""
+
+    @classmethod
+    def of(cls, eta: Parameters, theta: Parameters, start: Parameters, moments: State) -> Fixed:
+        """Of what may have a graph."""
+        return cls(
+            *(
+                {name: p.detach() for name, p in each.items()}
+                for each in (eta, theta, start, moments)
+            )
+        )
+
+
+class Rule(ABC):
+    """How P agents learn. Every leaf of θ and η is [P, …], and agents never mix.
+
+    No rule detaches anything: what must not be moved by a loss is read from `frozen`, the same
+    numbers as θ, in which the caller does not differentiate.
+    """
+
+    distribution: Distribution
+    ahead: int = 0
+    """rollouts between those that η's graph goes through and the one that judges"""
+    same_rollout: bool = False
+    """whether what was learned is judged on the rollout that it was learned from"""
+
+    @abstractmethod
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """One agent's θ at first."""
+
+    @abstractmethod
+    def init_eta(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """One agent's η at first, of its free numbers; empty if nothing is learned."""
+
+    @abstractmethod
+    def loss(
+        self, eta: Parameters, theta: Parameters, frozen: Parameters, rollout: Rollout
+    ) -> Tensor:
+        """[P] what agents go down."""
+
+    @abstractmethod
+    def outer(
+        self, eta: Parameters, learned: Parameters, fixed: Fixed, rollouts: Sequence[Rollout],
+        update: Update,
+    ) -> Tensor:  # fmt: skip
+        """[P] what η goes down: how good θ is after K updates.
+
+        learned: θ after them, which hangs on η; fixed: all that counts as constant; rollouts:
+        `ahead` of them and the one that judges; update: how θ moves.
+        """
+
+    @abstractmethod
+    def acting(self, eta: Parameters, theta: Parameters) -> Parameters:
+        """The policies that act, as networks "policy"; see `HeadedNetworks.acting`."""
+
+    @abstractmethod
+    def outputs(self, eta: Parameters, theta: Parameters, observations: Tensor) -> Tensor:
+        """[P, R, K] of the policies that act."""
+
+    def shown(self, eta: Parameters) -> dict[str, Tensor]:
+        """Numbers [P] by name that say what η has come to, for people."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Update:
+    """How θ moves: by a rule's gradient, clipped for each agent by itself, and an optimiser."""
+
+    rule: Rule
+    optimizer: Optimizer
+    clip: float | None = None
+    """most that the norm of an agent's gradient may be"""
+    exact: bool = True
+    """whether η's gradient goes through what θ says in its own targets, too; see DETACHED in
+    docs/within-a-life.md: they agree where only one update hangs on η"""
+
+    def __call__(
+        self, eta: Parameters, theta: Parameters, moments: State, rollout: Rollout,
+        graph: bool = True,
+    ) -> tuple[Parameters, State]:  # fmt: skip
+        """θ and moments after an update; with their graph in θ, moments and η, or cut from it."""
+        if not graph:
+            eta = {name: p.detach() for name, p in eta.items()}
+            theta = {name: p.detach().requires_grad_() for name, p in theta.items()}
+        # θ as the loss sees it: views, in which alone it is differentiated
+        seen = {name: p.view_as(p) for name, p in theta.items()}
+        frozen = theta if self.exact else {name: p.detach() for name, p in theta.items()}
+        loss = self.rule.loss(eta, seen, frozen, rollout).sum()
+        found = torch.autograd.grad(
+            loss, list(seen.values()), create_graph=graph, materialize_grads=True
+        )
+        gradients = dict(zip(seen, found, strict=True))
+        if self.clip is not None:
+            gradients = clip_by_norm(gradients, self.clip, epsilon=0.0)
+        if graph:
+            return self.optimizer.step(theta, moments, gradients)
+        with torch.no_grad():
+            theta, moments = self.optimizer.step(theta, moments, gradients)
+        return {name: p.detach() for name, p in theta.items()}, moments
+
+
+def meta_gradient(outer: Tensor, eta: Parameters) -> Parameters:
+    """Of what η goes down, [P], by each leaf of η.
+
+    Raises `RuntimeError` for a leaf that no gradient reaches: the graph was cut, or a rule does not
+    read it.
+    """
+    found = torch.autograd.grad(outer.sum(), list(eta.values()), allow_unused=True)
+    for name, gradient in zip(eta, found, strict=True):
+        if gradient is None:
+            raise RuntimeError(f"η: no gradient reaches {name!r}")
+    return dict(zip(eta, found, strict=True))
+
+
+def entropy_of(distribution: Distribution, outputs: Tensor) -> Tensor:
+    """[P] mean over rows [P, R, K]."""
+    return distribution.entropy(outputs).mean(1)
