@@ -134,7 +134,7 @@ def configuration(draw: Draw) -> bytes:
     return text.encode(errors="surrogatepass")
 
 
-@fuzzed(200, 4_000)
+@fuzzed(100, 4_000)
 def test_configurations(place: Place, draw: Draw) -> None:
     place.write("config.yaml", configuration(draw))
     goes_on = draw(st.booleans())
@@ -190,7 +190,7 @@ def other_tensors(draw: Draw, tensors: dict[str, torch.Tensor]) -> dict[str, tor
     return tensors
 
 
-@fuzzed(200, 4_000)
+@fuzzed(100, 4_000)
 def test_saved_files(place: Place, draw: Draw) -> None:
     """Of today, and of version 0.1."""
     old = draw(st.booleans())
@@ -279,7 +279,7 @@ def other_fields(draw: Draw, path: Path, content: bytes) -> bytes:
     return damaged(draw, content)
 
 
-@fuzzed(120, 3_000)
+@fuzzed(60, 3_000)
 def test_run_directories(place: Place, draw: Draw) -> None:
     place.write("small.yaml", SMALL.encode())
     run = place.copy("run", "run")
@@ -290,7 +290,7 @@ def test_run_directories(place: Place, draw: Draw) -> None:
     place.holds(*draw(st.sampled_from(COMMANDS)))
 
 
-@fuzzed(100, 1_500)
+@fuzzed(50, 1_500)
 def test_journals(place: Place, draw: Draw) -> None:
     """Of an evaluation, of a step of training, of a tuning."""
     place.write("small.yaml", SMALL.encode())

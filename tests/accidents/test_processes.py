@@ -25,10 +25,12 @@ VICTIMS: dict[str, Callable[[Site, Process], int]] = {
 }
 
 
-IN_SOAK = [pytest.param(name, marks=pytest.mark.soak) for name in ("worker's runner", "mpirun")]
+IN_SOAK = [
+    pytest.param(name, marks=pytest.mark.soak) for name in ("master", "worker's runner", "mpirun")
+]
 
 
-@pytest.mark.parametrize("victim", ["worker", "master", *IN_SOAK])
+@pytest.mark.parametrize("victim", ["worker", *IN_SOAK])
 def test_whoever_is_killed_the_run_goes_on_by_itself(
     site: Site, undisturbed: Path, victim: str
 ) -> None:
@@ -137,7 +139,7 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize(
     ("name", "code", "launcher"),
     [
-        ("SIGINT", 130, ()),
+        pytest.param("SIGINT", 130, (), marks=pytest.mark.soak),
         pytest.param("SIGTERM", 143, (), marks=pytest.mark.soak),  # in one process: test_cli.py
         ("SIGUSR1", 75, ()),
         pytest.param("SIGUSR1", None, ("mpirun", "-n", "3"), marks=pytest.mark.soak),

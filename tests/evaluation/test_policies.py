@@ -106,6 +106,7 @@ def test_it_acts_as_it_evolved_whatever_agents_stand_beside(policy: Path, tmp_pa
     assert returns[0] == returns[1]
 
 
+@pytest.mark.soak
 def test_the_best_of_all_that_were_evolved_is_kept(policy: Path, tiny: Path) -> None:
     evolve_policies(load(tiny, [AS_SETTING, "seed=1"]), steps=1)
     runs = list(policy.with_suffix("").iterdir())

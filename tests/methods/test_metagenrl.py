@@ -93,7 +93,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, epg: Run) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.soak), 4])
 def test_any_ranks_learn_the_same_objective(
     ranks: int, command: Run, place: Path, tensors: Run
 ) -> None:

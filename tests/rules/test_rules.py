@@ -28,12 +28,12 @@ from epg.rules.rule import Fixed, Optimizer, Rule, Update, meta_gradient
 from epg.rules.stacx import NAMES, Stacx, heads
 from epg.rules.trace import Tracer
 
-AGENTS, STEPS, SEES, ACTIONS = 3, 9, 4, 2
+AGENTS, STEPS, SEES, ACTIONS = 3, 8, 3, 2
 BOTH = ("discount", "smoothing")
 
 
 def networks(distribution: Distribution | None = None, **other: object) -> HeadedNetworks:
-    return HeadedNetworks(SEES, distribution or Categorical(ACTIONS), (5,), **other)  # type: ignore[arg-type]
+    return HeadedNetworks(SEES, distribution or Categorical(ACTIONS), (4,), **other)  # type: ignore[arg-type]
 
 
 def stacx(learned: tuple[str, ...] = NAMES, count: int = 3, **other: float) -> Stacx:
@@ -49,7 +49,7 @@ RULES: dict[str, Callable[[], Rule]] = {
     "xu, continuous": lambda: A2c(networks(Gaussian(ACTIONS)), learned=BOTH),
     "stacx": stacx,
     "stac": lambda: stacx(count=1),
-    "frodo": lambda: Frodo(networks(), units=3, stop=False),
+    "frodo": lambda: Frodo(networks(), units=2, stop=False),
     "bmg": lambda: Bmg(networks(), entropy_weight=0.3, ahead=3),
     "bmg, network": lambda: Bmg(networks(), entropy_weight=0.3, ahead=2, units=4),
     "meta-entropy": lambda: LearnedEntropy(networks(), entropy_weight=0.3, units=4),
@@ -66,7 +66,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
 
 
 CASES = [(name, "sgd") for name in RULES] + [
-    (name, way) for name in ("xu", "stacx", "frodo", "lirpg") for way in ("adam", "rmsprop")
+    (name, way) for name in ("xu", "stac", "bmg", "lirpg") for way in ("adam", "rmsprop")
 ]
 """Every rule, and some of them with other optimisers."""
 
@@ -197,7 +197,9 @@ def test_c_one_exact_update_is_a_truncated_trace(name: str, optimizer: str) -> N
     rule, eta, theta, parts = setting(name, 1)
     update = Update(rule, OPTIMIZERS[optimizer], clip=0.5)
     wanted = meta_gradient(unrolled(rule, update, eta, theta, parts, 1)[0], eta)
-    for tracer in (Tracer(0.0), Tracer(0.0, identity=True), Tracer(1.0)):
+    for tracer in (
+        (Tracer(0.0), Tracer(0.0, identity=True)) if optimizer == "sgd" else (Tracer(0.0),)
+    ):
         found = traced(rule, update, tracer, eta, theta, parts, 1)
         for leaf in eta:
             torch.testing.assert_close(found[leaf], wanted[leaf], rtol=1e-9, atol=1e-12)
