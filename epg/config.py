@@ -33,7 +33,7 @@ from epg.settings import Count, Named, Settings, choose, explain, parse_yaml, sh
 from epg.upgrade import upgrade, upgrade_override
 
 Threads = Annotated[int, Field(gt=0, le=4096)]
-NEWER = (("learner", "clip", 0.2),)
+NEWER = (("learner", "clip", 0.2), ("learner", "entropy", 0.01), ("learner", "meta_rate", 1e-2))
 """Settings that came later, with what was done before: runs of that time can be gone on with."""
 CHOSEN = {"method": "epg", "loss": "temporal_conv", "optimizer": "adam", "shaping": "pair"}
 """What is chosen by its name, and what an override finds there if nothing is said."""

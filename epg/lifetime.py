@@ -9,7 +9,7 @@ Shape letters: P lifetimes, U updates, M steps per update, O observation, A acti
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -54,6 +54,10 @@ class LifetimeResult:
     """episodes ended because the simulation left the finite"""
     returns_at: np.ndarray
     """[P, J] float64: mean return of final episodes of the policies of the ages asked for"""
+    course: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """by name [P, U]: what the agents told of their learning after each update; see `Agents`"""
+    kept: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """by name [P, …]: see `Agents.kept`"""
 
     @property
     def areas(self) -> np.ndarray:
@@ -75,7 +79,7 @@ def live(
     """
     resets = [seed.rng(Stream.RESET) for seed in seeds.each()]
     environments = task.batch(mdps, resets, seeds.device)
-    notes = LifetimeMetrics(len(seeds), seeds.device)
+    notes = LifetimeMetrics(len(seeds), seeds.device, agents.course)
     step = first_step(environments.reset())
     judged, steps, exploded = {}, 0, 0
     judged_after = {max(1, round(age * settings.updates)) for age in ages} | {settings.updates}
@@ -96,6 +100,8 @@ def live(
         steps=len(seeds) * settings.steps + steps,
         exploded=int(environments.failures.sum()) + exploded,
         returns_at=torch.stack([*at, final], 1)[:, : len(at)].cpu().numpy(),
+        course=notes.course(),
+        kept={name: tensor.cpu().numpy() for name, tensor in agents.kept().items()},
     )
 
 
@@ -169,7 +175,9 @@ def final_returns(
 class LifetimeMetrics:
     """What is noted of P lifetimes while they last."""
 
-    def __init__(self, lifetimes: int, device: str) -> None:
+    def __init__(self, lifetimes: int, device: str, course: Sequence[str] = ()) -> None:
+        """course: the metrics of which every update's number is kept."""
+        self._course: dict[str, list[Tensor]] = {name: [] for name in course}
         self._running = torch.zeros(lifetimes, dtype=torch.float64, device=device)
         self._returns: list[Tensor] = []
         self._sums: dict[str, Tensor] = {}
@@ -180,6 +188,8 @@ class LifetimeMetrics:
             if name not in self._sums:
                 self._sums[name] = torch.zeros_like(self._running)
             self._sums[name] += values
+        for name, numbers in self._course.items():
+            numbers.append(metrics[name])
         done = new.terminated | new.truncated
         so_far = self._running.unsqueeze(1) + new.rewards.to(torch.float64).cumsum(1)
         last = done.cumsum(1).argmax(1, keepdim=True)
@@ -190,6 +200,10 @@ class LifetimeMetrics:
     def episode_returns(self) -> np.ndarray:
         """[P, U] mean return of the episodes that ended in each update's steps."""
         return torch.stack(self._returns, 1).cpu().numpy()
+
+    def course(self) -> dict[str, np.ndarray]:
+        """By name, [P, U]."""
+        return {name: torch.stack(each, 1).cpu().numpy() for name, each in self._course.items()}
 
     def means(self) -> dict[str, np.ndarray]:
         """By name, [P]: over updates."""

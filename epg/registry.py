@@ -39,6 +39,7 @@ METHODS = {
     "bmg": "epg.methods.within_a_life:BmgMethod",
     "meta-entropy": "epg.methods.within_a_life:MetaGradientEntropy",
     "lirpg": "epg.methods.within_a_life:LirpgMethod",
+    "frozen": "epg.methods.frozen_rule:FrozenRule",
     "sb3-ppo": "epg.methods.sb3:Sb3Ppo",
     "sb3-td3": "epg.methods.sb3:Sb3Td3",
     "sb3-sac": "epg.methods.sb3:Sb3Sac",

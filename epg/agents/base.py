@@ -45,6 +45,10 @@ class Agents(ABC):
     def learn(self, new: Transitions) -> Metrics:
         """Learn from the newest M steps of each life, or do nothing."""
 
+    def kept(self) -> dict[str, Tensor]:
+        """By what they came to tune their learning with, by name, each [P, …]: nothing."""
+        return {}
+
     @property
     @abstractmethod
     def failed(self) -> Tensor:

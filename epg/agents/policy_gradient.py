@@ -59,6 +59,13 @@ class LearnerSettings(Settings):
     clip: PositiveFloat = Field(
         0.2, le=1e30, description="of PPO: a ratio of probabilities counts within 1 ± clip"
     )
+    entropy: float = Field(
+        0.01, ge=0, le=1e30, description="weight of entropy in A2C and V-trace, and in what tunes "
+        "them",
+    )  # fmt: skip
+    meta_rate: PositiveFloat = Field(
+        1e-2, le=1e30, description="of what tunes itself within a life, by Adam"
+    )
 
 
 class PolicyGradientAgents(Agents):

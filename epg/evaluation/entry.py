@@ -6,8 +6,8 @@ Shape letters: n lifetimes, U updates.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +27,9 @@ from epg.runs.journal import Journal
 from epg.runs.lock import Lock
 from epg.seeds import LifetimeSeeds, Purpose
 from epg.tasks.base import Task, draw_mdps
+
+COURSE, KEPT = "course.", "kept."
+"""Before the names of arrays in a result."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,10 @@ class EntryResult:
     steps: int
     """environment steps, final episodes included"""
     core_seconds: float
+    course: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """by name [n, U], as `LifetimeResult` has it"""
+    kept: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """by name [n, …], likewise"""
 
 
 def entry_of(
@@ -100,7 +107,11 @@ class EntryRunner(Runner):
         seeds = LifetimeSeeds.of(self.seed, self.purpose, unit.first, unit.count, step=unit.step)
         mdps, agents = draw_mdps(entry.task, seeds), entry.agents(seeds)
         lived = live(entry.task, mdps, agents, seeds, entry.setup.lifetime)
-        arrays = {"final_return": lived.final_return, "episode_returns": lived.episode_returns}
+        arrays = {
+            "final_return": lived.final_return, "episode_returns": lived.episode_returns,
+            **{f"{COURSE}{name}": array for name, array in lived.course.items()},
+            **{f"{KEPT}{name}": array for name, array in lived.kept.items()},
+        }  # fmt: skip
         return Result(unit, arrays, lived.steps, lived.exploded)
 
     def collect(
@@ -202,4 +213,13 @@ def _result(collected: Collected, lifetimes: int, updates: int) -> EntryResult:
         episode_returns=returns.astype(np.float64),
         steps=sum(r.steps for r in collected.results),
         core_seconds=sum(r.core_seconds for r in collected.results),
+        course=_below(COURSE, collected),
+        kept=_below(KEPT, collected),
     )
+
+
+def _below(prefix: str, collected: Collected) -> dict[str, np.ndarray]:
+    """The arrays that all units have, of those with names that begin so."""
+    units = [set(result.arrays) for result in collected.results]
+    names = [n for n in collected.results[0].arrays if n in set.intersection(*units)]
+    return {n.removeprefix(prefix): collected.array(n) for n in names if n.startswith(prefix)}

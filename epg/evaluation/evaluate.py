@@ -15,13 +15,14 @@ from epg.errors import INTERRUPTIONS, UserError
 from epg.evaluation import transfer
 from epg.evaluation.entries import entries_of
 from epg.evaluation.entry import Entry, EntryResult, EntryRunner, check_entries
-from epg.evaluation.plot import Curve, colors_of, plot_curves
+from epg.evaluation.plot import Curve, colors_of, plot_courses, plot_curves
 from epg.evaluation.protocol import Protocol, SavedFiles, plan
 from epg.evaluation.scores import (
     Families,
     Row,
     Score,
     TaskScores,
+    course_of,
     csv_of,
     normalised,
     rows_of,
@@ -33,6 +34,8 @@ from epg.evaluation.verdict import answers
 from epg.farm import Farm
 from epg.farm.run import run_on_ranks
 from epg.farm.worker import failing_together
+from epg.methods.frozen_rule import saved_eta
+from epg.methods.saved import Saved
 from epg.process.log import open_log
 from epg.runs.files import as_mistakes, foreseen, read_bytes, remove_unfinished, write_durably
 from epg.runs.journal import Journal
@@ -126,7 +129,28 @@ class Evaluation:
                 for name, scores in together.items()
             ]  # fmt: skip
             found[tasks.file_name(task.task)] = plot_curves(task.task, curves, task.steps)
+            courses = {
+                score.entry.method: score.result.course
+                for score in task.scores
+                if score.result.course
+            }
+            if courses:
+                name = f"{tasks.file_name(task.task)}-course"
+                found[name] = plot_courses(task.task, courses, colors, task.steps)
         return found
+
+    def tuned_rules(self) -> dict[str, Saved]:
+        """What methods tuned within the lives on each task, by file name."""
+        specs = {tasks.make(spec).name: spec for spec in self.protocol.tasks}
+        return {
+            f"{tasks.file_name(task.task)}-{score.entry.method}": saved_eta(
+                score.entry.method, score.entry.task, specs[task.task], score.entry.setup,
+                score.result.kept,
+            )
+            for task in self.tasks
+            for score in task.scores
+            if score.result.kept
+        }  # fmt: skip
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -152,7 +176,8 @@ def evaluate(
     """Every saved file and method on every task. The same call again goes on where it stopped.
 
     In one process, or, where mpirun or srun started several, as their master or worker; None on
-    workers. Into `out`: evaluation.json, returns.csv and a picture a task.
+    workers. Into `out`: evaluation.json, returns.csv and a picture a task; of methods that tune
+    themselves course.csv, a picture of it, and what they came to as a file that can be evaluated.
     losses: saved files, one or none, made for these tasks or, with zeros for padding, for larger
     ones; task: one or a list, each by itself, that of the first file's training if empty; methods:
     as `epg methods` lists them, untrained, blind, fixed-policy or pretrained, the usual ones if
@@ -265,5 +290,9 @@ def _write(result: Evaluation) -> None:
     text = json.dumps(result.plain(), indent=1, ensure_ascii=False) + "\n"
     write_durably(result.out / "evaluation.json", text.encode())
     write_durably(result.out / "returns.csv", csv_of(result.tasks).encode())
+    if any(score.result.course for task in result.tasks for score in task.scores):
+        write_durably(result.out / "course.csv", course_of(result.tasks).encode())
+    for name, saved in result.tuned_rules().items():
+        saved.save(result.out / f"{name}.safetensors")
     for name, image in result.pictures().items():
         write_durably(result.out / f"{name}.png", image)

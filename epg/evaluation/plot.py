@@ -19,7 +19,9 @@ from epg.lifetime import carry_forward
 METHODS = {
     "blind": "0.4", "ppo": "C1", "reinforce": "C2", "dpo": "C3", "untrained": "C4", "sb3-ppo": "C5",
     "sb3-td3": "C6", "random": "C7", "sb3-sac": "C8", "fixed-policy": "goldenrod",
-    "pretrained": "orchid", "td3": "saddlebrown", "ddpg": "darkolivegreen",
+    "pretrained": "orchid", "td3": "saddlebrown", "ddpg": "darkolivegreen", "a2c": "0.2",
+    "xu": "tomato", "vtrace": "slategray", "stac": "mediumseagreen", "stacx": "darkgreen",
+    "frodo": "royalblue", "bmg": "darkviolet", "meta-entropy": "plum", "lirpg": "peru",
 }  # fmt: skip
 """Colours that methods have in every picture; those of a user's own have the last one."""
 BETWEEN: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": "--"}
@@ -76,6 +78,35 @@ def plot_curves(title: str, curves: Sequence[Curve], steps: int) -> bytes:
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:  # none where no episode ended
         axes.legend(title="points: episodes ended" if sparse else None)
+    return png(figure)
+
+
+def plot_courses(
+    title: str, courses: Mapping[str, Mapping[str, np.ndarray]], color: Callable[[str], str],
+    steps: int,
+) -> bytes:  # fmt: skip
+    """What methods tuned over a life, a panel for each number, as a PNG.
+
+    courses: by method and name [lifetimes, updates]; color: of a method; steps: of a lifetime.
+    """
+    names = list(dict.fromkeys(name for course in courses.values() for name in course))
+    rows = -(-len(names) // 3)
+    figure = Figure(figsize=(12, 3 * rows), layout="constrained")
+    panels = figure.subplots(rows, 3, squeeze=False).flat
+    for name, axes in zip(names, panels, strict=False):
+        for method, course in courses.items():
+            if name not in course:
+                continue
+            updates = course[name].shape[1]
+            ends = steps * np.arange(1, updates + 1) / updates
+            band(axes, ends, course[name], method, color=color(method))
+        axes.set_title(name.replace("_", " "), fontsize=10)
+        axes.set_xlabel("environment steps of a lifetime", fontsize=8)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    for axes in list(panels):
+        axes.set_visible(False)
+    figure.suptitle(title)
     return png(figure)
 
 

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from epg import tasks
 from epg.agents.spec import Units
@@ -50,6 +57,8 @@ class Tuned(Settings):
     discount: Fraction | None = None
     gae_lambda: Fraction | None = None
     clip: PositiveFloat | None = None
+    entropy: NonNegativeFloat | None = None
+    meta_rate: PositiveFloat | None = None
     """these, too, as configured if None"""
     exact: bool
     """whether they were tuned for just this task, budget and agent"""

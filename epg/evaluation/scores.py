@@ -140,6 +140,11 @@ class TaskScores:
             "rows": [row.plain() for row in self.rows],
             "settings": {s.entry.method: s.entry.about for s in self.scores},
             "steps_with_final_episodes": {s.entry.method: s.result.steps for s in self.scores},
+            "course": {
+                s.entry.method: {name: _mean_course(c) for name, c in s.result.course.items()}
+                for s in self.scores
+                if s.result.course
+            },
         }
 
     def table(self) -> str:
@@ -276,6 +281,28 @@ def csv_of(tasks: Sequence[TaskScores]) -> str:
                 cells = (_cell(final), _cell(area), int(not np.isfinite(final)))
                 writer.writerow((task.task, score.entry.method, lifetime, *cells))
     return text.getvalue()
+
+
+def course_of(tasks: Sequence[TaskScores]) -> str:
+    """What methods that tune themselves came to after each update, of every lifetime, as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("task", "method", "name", "lifetime", "update", "value"))
+    for task in tasks:
+        for score in task.scores:
+            for name, course in score.result.course.items():
+                for lifetime, values in enumerate(course):
+                    for update, value in enumerate(values, 1):
+                        head = (task.task, score.entry.method, name, lifetime, update)
+                        writer.writerow((*head, f"{value:.6g}"))
+    return text.getvalue()
+
+
+def _mean_course(course: np.ndarray) -> list[float | None]:
+    """[U] mean over the lifetimes that are finite; None where none is."""
+    finite = np.isfinite(course)
+    total, count = np.where(finite, course, 0.0).sum(0), finite.sum(0)
+    return [float(t / c) if c else None for t, c in zip(total, count, strict=True)]
 
 
 def _cell(value: float) -> str:

@@ -28,6 +28,7 @@ from epg.tasks.base import Task
 SHIPPED = Path(str(resources.files("epg.evaluation") / "tuned.yaml"))
 TUNED = (
     "steps_per_update", "learning_rate", "minibatch", "passes", "discount", "gae_lambda", "clip",
+    "entropy", "meta_rate",
 )  # fmt: skip
 """The settings that are searched; an entry of version 0.2 and before has the first four."""
 ABOUT = ("updates", "steps_per_update", "hidden", "activation")

@@ -298,7 +298,10 @@ def settings_of(setup: Setup) -> str:
 def unusual(learner: LearnerSettings) -> str:
     """Of settings that are seldom other than usual those that are, for people."""
     usual = LearnerSettings()
-    names = (("discount", "γ"), ("gae_lambda", "λ"), ("clip", "clip"))
+    names = (
+        ("discount", "γ"), ("gae_lambda", "λ"), ("clip", "clip"), ("entropy", "entropy"),
+        ("meta_rate", "meta-rate"),
+    )  # fmt: skip
     values = ((symbol, getattr(learner, name), getattr(usual, name)) for name, symbol in names)
     return "".join(f", {symbol} {value:g}" for symbol, value, normal in values if value != normal)
 

@@ -6,14 +6,17 @@ docs/within-a-life.md says what each learns, and when that helped.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from epg.agents.base import Agents
 from epg.agents.distributions import distribution_of
+from epg.agents.network import Parameters
 from epg.agents.optimizers import Adam
 from epg.config import Setup
 from epg.errors import UserError
 from epg.methods.base import Algorithm, Card
+from epg.process.log import logger
 from epg.rules.a2c import OUTER_VALUE, A2c
 from epg.rules.agents import RuleAgents
 from epg.rules.bmg import Bmg, LearnedEntropy
@@ -34,10 +37,10 @@ class RuleAlgorithm(Algorithm):
     """Agents that learn by a rule, on rollouts of `lifetime.steps_per_update` steps."""
 
     searched: ClassVar[tuple[str, ...]] = (
-        "steps_per_update", "learning_rate", "discount", "gae_lambda",
+        "steps_per_update", "learning_rate", "discount", "gae_lambda", "entropy",
     )  # fmt: skip
-    meta_rate: ClassVar[float] = 1e-3
-    """of η, by Adam; 0: η stays as it is, and learning is the plain algorithm's"""
+    tunes: ClassVar[bool] = True
+    """whether η moves; where it does not, learning is the plain algorithm's"""
     inner_steps: ClassVar[int] = 1
     """K, updates that hang on one η"""
     judged: ClassVar[Literal["next", "halves"]] = "next"
@@ -47,8 +50,10 @@ class RuleAlgorithm(Algorithm):
     """most that the norm of an agent's gradient may be"""
     lag: ClassVar[int] = 0
     """updates by which the policy that acts is behind"""
-    entropy_weight: ClassVar[float] = 0.01
     value_weight: ClassVar[float] = 0.5
+
+    sized: ClassVar[bool] = False
+    """whether η is for observations of one size"""
 
     @abstractmethod
     def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
@@ -64,22 +69,42 @@ class RuleAlgorithm(Algorithm):
         learner = setup.learner
         shown = (
             f"lr {learner.learning_rate:g}, rollouts of {setup.lifetime.steps_per_update}, "
-            f"γ {learner.discount:g}, λ {learner.gae_lambda:g}"
+            f"γ {learner.discount:g}, λ {learner.gae_lambda:g}, entropy {learner.entropy:g}"
         )
-        return shown + (f", lag {self.lag}" if self.lag else "")
+        meta = f", meta-rate {learner.meta_rate:g}" if self.tunes else ""
+        return shown + (f", lag {self.lag}" if self.lag else "") + meta
+
+    def rule_on(self, task: Task, setup: Setup) -> Rule:
+        """For agents on a task."""
+        return self.rule(self.networks(task, setup), setup)
 
     def agents(self, task: Task, setup: Setup, seeds: LifetimeSeeds) -> Agents:
-        rule = self.rule(self.networks(task, setup), setup)
+        rule = self.rule_on(task, setup)
         window = self.inner_steps + rule.ahead
-        if self.meta_rate and window >= setup.lifetime.updates:
+        if self.tunes and window >= setup.lifetime.updates:
             raise UserError(
                 f"a window of {window} updates, and one more that judges: found lives of "
                 f"{setup.lifetime.updates} updates; allowed: longer ones"
             )
+        return self._agents(rule, setup, seeds, self.tunes, None)
+
+    def agents_with(
+        self, task: Task, setup: Setup, seeds: LifetimeSeeds, eta: Parameters
+    ) -> Agents:
+        """Agents that learn by an η which stays as it is, each leaf [P, …]."""
+        return self._agents(self.rule_on(task, setup), setup, seeds, False, eta)
+
+    def _agents(
+        self, rule: Rule, setup: Setup, seeds: LifetimeSeeds, tunes: bool, eta: Parameters | None
+    ) -> Agents:
         update = Update(rule, Adam(setup.learner.learning_rate), self.clip, self.exact)
-        optimizer = Adam(self.meta_rate) if self.meta_rate else None
+        optimizer = Adam(setup.learner.meta_rate) if tunes else None
         tuning = Tuning(optimizer, self.inner_steps, self.judged, self.tracer)
-        return RuleAgents(update, tuning, seeds, setup.agent.activation, self.lag)
+        return RuleAgents(update, tuning, seeds, setup.agent.activation, self.lag, eta)
+
+
+TUNING = (*RuleAlgorithm.searched, "meta_rate")
+"""What is searched of methods whose η moves."""
 
 
 class A2cMethod(RuleAlgorithm):
@@ -92,10 +117,14 @@ class A2cMethod(RuleAlgorithm):
         paper="Mnih et al. 2016, arXiv 1602.01783",
     )
     tuned_as = "a2c"
-    meta_rate = 0.0
+    tunes = False
     learned: ClassVar[tuple[str, ...]] = ()
     embedding: ClassVar[int] = 0
     """inputs by which networks see γ and λ"""
+    start: ClassVar[Mapping[str, float]] = {}
+    """where γ and λ begin, if not at `learner.discount` and `learner.gae_lambda`"""
+    free: ClassVar[bool] = False
+    """whether γ and λ may leave 0 to 1"""
 
     def networks(self, task: Task, setup: Setup) -> HeadedNetworks:
         plain = super().networks(task, setup)
@@ -105,9 +134,17 @@ class A2cMethod(RuleAlgorithm):
         )  # fmt: skip
 
     def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
+        for name, start in self.start.items():
+            if not 0 < start < 1 and not self.free:
+                raise UserError(
+                    f"{name} of method {type(self).__name__}: found {start:g} to begin with; "
+                    "allowed: above 0, below 1, or anything if it is free"
+                )
+            if start > 1:
+                logger.warning("%s begins at %g: returns grow with every step", name, start)
         return A2c(
-            networks, setup.learner.discount, setup.learner.gae_lambda, self.learned,
-            value_weight=self.value_weight, entropy_weight=self.entropy_weight,
+            networks, setup.learner.discount, setup.learner.gae_lambda, self.learned, self.start,
+            self.free, value_weight=self.value_weight, entropy_weight=setup.learner.entropy,
             embedding=self.embedding,
         )  # fmt: skip
 
@@ -121,7 +158,9 @@ class Xu(A2cMethod):
         agents=POLICY_GRADIENTS,
         paper="Xu, van Hasselt & Silver 2018, arXiv 1805.09801",
     )
-    meta_rate = 1e-2
+    tuned_as = "xu"
+    tunes = True
+    searched = TUNING
     learned: ClassVar[tuple[str, ...]] = ("discount", "smoothing")
 
 
@@ -129,6 +168,7 @@ class XuDiscount(Xu):
     """A2C that tunes γ."""
 
     card = Card("γ", Xu.card.how, Xu.card.agents, Xu.card.paper)
+    tuned_as = "xu-discount"
     learned: ClassVar[tuple[str, ...]] = ("discount",)
 
 
@@ -136,6 +176,7 @@ class XuSmoothing(Xu):
     """A2C that tunes λ."""
 
     card = Card("λ", Xu.card.how, Xu.card.agents, Xu.card.paper)
+    tuned_as = "xu-lambda"
     learned: ClassVar[tuple[str, ...]] = ("smoothing",)
 
 
@@ -148,6 +189,7 @@ class XuOuterValue(Xu):
         agents=POLICY_GRADIENTS,
         paper="Bonnet et al. 2022; Xu et al. 2018, arXiv 1805.09801",
     )
+    tuned_as = "xu-outer-value"
 
     def networks(self, task: Task, setup: Setup) -> HeadedNetworks:
         plain = super().networks(task, setup)
@@ -167,7 +209,7 @@ class Vtrace(RuleAlgorithm):
         paper="Espeholt et al. 2018, arXiv 1802.01561",
     )
     tuned_as = "vtrace"
-    meta_rate = 0.0
+    tunes = False
     lag = 8
     learned: ClassVar[tuple[str, ...]] = ()
     heads: ClassVar[int] = 1
@@ -184,7 +226,7 @@ class Vtrace(RuleAlgorithm):
         outer = {
             "discount": setup.learner.discount, "smoothing": setup.learner.gae_lambda,
             "policy_weight": 1.0, "value_weight": self.value_weight,
-            "entropy_weight": self.entropy_weight, "leak_ratio": 1.0, "leak_trace": 1.0,
+            "entropy_weight": setup.learner.entropy, "leak_ratio": 1.0, "leak_trace": 1.0,
         }  # fmt: skip
         return Stacx(networks, self.learned, outer)
 
@@ -198,7 +240,9 @@ class StacReturn(Vtrace):
         agents=POLICY_GRADIENTS,
         paper="Zahavy et al. 2020, arXiv 2002.12928",
     )
-    meta_rate = 1e-3
+    tuned_as = "stac-return"
+    tunes = True
+    searched = TUNING
     learned: ClassVar[tuple[str, ...]] = NAMES[:2]
 
 
@@ -211,6 +255,7 @@ class Stac(StacReturn):
         agents=POLICY_GRADIENTS,
         paper="Zahavy et al. 2020, arXiv 2002.12928",
     )
+    tuned_as = "stac"
     learned: ClassVar[tuple[str, ...]] = NAMES
 
 
@@ -223,6 +268,7 @@ class StacxMethod(Stac):
         agents=POLICY_GRADIENTS,
         paper="Zahavy et al. 2020, arXiv 2002.12928",
     )
+    tuned_as = "stacx"
     heads = 3
 
 
@@ -235,7 +281,8 @@ class FrodoMethod(RuleAlgorithm):
         agents=POLICY_GRADIENTS,
         paper="Xu et al. 2020, arXiv 2007.08433",
     )
-    tuned_as = "a2c"
+    tuned_as = "frodo"
+    searched = TUNING
     inner_steps = 5
     units: ClassVar[int] = 32
     consistency: ClassVar[float] = 0.1
@@ -243,7 +290,7 @@ class FrodoMethod(RuleAlgorithm):
     def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
         return Frodo(
             networks, setup.learner.discount, setup.learner.gae_lambda,
-            value_weight=self.value_weight, entropy_weight=self.entropy_weight, units=self.units,
+            value_weight=self.value_weight, entropy_weight=setup.learner.entropy, units=self.units,
             consistency=self.consistency,
         )  # fmt: skip
 
@@ -257,7 +304,8 @@ class BmgMethod(RuleAlgorithm):
         agents=POLICY_GRADIENTS,
         paper="Flennerhag et al. 2022, arXiv 2109.04504",
     )
-    tuned_as = "a2c"
+    tuned_as = "bmg"
+    searched = TUNING
     ahead: ClassVar[int] = 7
     """L, updates from what is judged to the target"""
     units: ClassVar[int] = 32
@@ -265,7 +313,7 @@ class BmgMethod(RuleAlgorithm):
     def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
         return Bmg(
             networks, setup.learner.discount, setup.learner.gae_lambda,
-            value_weight=self.value_weight, entropy_weight=self.entropy_weight, units=self.units,
+            value_weight=self.value_weight, entropy_weight=setup.learner.entropy, units=self.units,
             ahead=self.ahead,
         )  # fmt: skip
 
@@ -279,11 +327,12 @@ class MetaGradientEntropy(BmgMethod):
         agents=POLICY_GRADIENTS,
         paper="Xu et al. 2018, arXiv 1805.09801; what BMG is compared with",
     )
+    tuned_as = "meta-entropy"
 
     def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
         return LearnedEntropy(
             networks, setup.learner.discount, setup.learner.gae_lambda,
-            value_weight=self.value_weight, entropy_weight=self.entropy_weight, units=self.units,
+            value_weight=self.value_weight, entropy_weight=setup.learner.entropy, units=self.units,
         )  # fmt: skip
 
 
@@ -296,12 +345,14 @@ class LirpgMethod(RuleAlgorithm):
         agents=POLICY_GRADIENTS,
         paper="Zheng, Oh & Singh 2018, arXiv 1804.06459",
     )
-    tuned_as = "a2c"
+    tuned_as = "lirpg"
+    searched = TUNING
+    sized = True
     own_share: ClassVar[float] = 0.01
 
     def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
         return Lirpg(
             networks, setup.learner.discount, setup.learner.gae_lambda,
-            value_weight=self.value_weight, entropy_weight=self.entropy_weight,
+            value_weight=self.value_weight, entropy_weight=setup.learner.entropy,
             own_share=self.own_share,
         )  # fmt: skip

@@ -22,6 +22,8 @@ from epg.rules.rule import Fixed, Rule, Update, entropy_of
 
 EMBEDDING = "embedding"
 OUTER_VALUE = "outer_value"
+LEAST = 1e-3
+"""From 0 and from 1 begins at least what is learned: a sigmoid is never either."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,10 @@ class A2c(Rule):
 
     def _free(self, name: str) -> float:
         start = float(self.start.get(name, getattr(self, name)))
-        return start if self.free else math.log(start / (1 - start))
+        if self.free:
+            return start
+        start = min(max(start, LEAST), 1 - LEAST)
+        return math.log(start / (1 - start))
 
     def coefficient(self, eta: Parameters, name: str) -> Tensor | float:
         """[P, 1] γ or λ, or one number for all."""

@@ -30,12 +30,15 @@ class RuleAgents(Agents):
     """P of them, each with θ and η of its own."""
 
     def __init__(
-        self, update: Update, tuning: Tuning, seeds: LifetimeSeeds, activation: str, lag: int = 0
-    ) -> None:
-        """lag: updates by which the policy that acts is behind the one that learns."""
+        self, update: Update, tuning: Tuning, seeds: LifetimeSeeds, activation: str, lag: int = 0,
+        eta: Parameters | None = None,
+    ) -> None:  # fmt: skip
+        """lag: updates by which the policy that acts is behind the one that learns; eta: to begin
+        with, in place of what the rule draws."""
         rule = update.rule
         theta = drawn(seeds, Stream.AGENT, rule.init)
-        self._online = Online(update, tuning, theta, drawn(seeds, Stream.LOSS, rule.init_eta))
+        eta = drawn(seeds, Stream.LOSS, rule.init_eta) if eta is None else eta
+        self._online = Online(update, tuning, theta, eta)
         self._rule = rule
         self.distribution = rule.distribution
         self._activation = activation
@@ -44,7 +47,8 @@ class RuleAgents(Agents):
         self._policies: deque[tuple[Parameters, Parameters]] = deque(maxlen=lag + 1)
         self._recent = torch.zeros(len(seeds), RECENT, device=seeds.device)
         self._keep()
-        self.course = (*rule.shown(self._online.eta), SIZE) if self._online.eta else ()
+        tunes = self._online.tunes
+        self.course = (*rule.shown(self._online.eta), SIZE) if tunes else ()
 
     def _keep(self) -> None:
         """The policies of now will act, some updates later if there is a lag."""
@@ -54,8 +58,11 @@ class RuleAgents(Agents):
 
     @property
     def eta(self) -> Parameters:
-        """What the rule has come to, by name."""
+        """η as it is, by name."""
         return {name: p.detach() for name, p in self._online.eta.items()}
+
+    def kept(self) -> dict[str, Tensor]:
+        return self.eta if self._online.tunes else {}
 
     def policy(self, episodes: int | None = None) -> Policy:
         if episodes is None:

@@ -50,6 +50,11 @@ class Online:
         self._trace: Trace | None = None
         self._begin()
 
+    @property
+    def tunes(self) -> bool:
+        """Whether η moves."""
+        return self._optimizer is not None
+
     def _begin(self) -> None:
         """θ and η are leaves from here; no graph leads further back."""
         if self._optimizer is not None:
