@@ -367,9 +367,7 @@ def tune(
     ] = None,
     methods: Annotated[
         str | None,
-        typer.Option(
-            help="Names, such as ppo,dpo, or fixed-policy; all with settings if left out."
-        ),
+        typer.Option(help="Names, such as ppo,dpo, or fixed-policy; hand-made losses if left out."),
     ] = None,
     again: Annotated[
         bool,

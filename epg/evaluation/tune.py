@@ -28,7 +28,7 @@ from epg.evaluation.tuned import (
 from epg.farm import Farm
 from epg.farm.run import run_on_ranks
 from epg.farm.worker import failing_together
-from epg.methods.base import make_algorithm, settings_of
+from epg.methods.base import LossAlgorithm, make_algorithm, settings_of
 from epg.process.log import open_log
 from epg.registry import METHODS, find
 from epg.runs.files import foreseen
@@ -57,7 +57,7 @@ def tune(
     A coarse grid, then what is next to its best three, for `lifetimes` lives each, the same for
     all; then the five best live twice as many fresh lives, which choose. The budget is the
     configuration's environment steps, U · M, however a setting divides them. Of a mixture every
-    task is tuned by itself. methods: all that have settings of their own to tune, if None; again:
+    task is tuned by itself. methods: hand-made losses, `tunable`, if None; again:
     only the five best of the nearest budget that was tuned, for fresh lives of this one; out: the
     file that the winners join, the user's own if None. The same call again goes on where it
     stopped. The entries; none on workers.
@@ -86,9 +86,10 @@ def tune(
 
 
 def tunable() -> Iterator[str]:
-    """The names of all algorithms that have settings of their own to tune."""
+    """Names of what is tuned if nothing is said: hand-made losses with settings of their own."""
     for name in METHODS:
-        if getattr(find("method", name), "tuned_as", None) == name:
+        found = find("method", name)
+        if issubclass(found, LossAlgorithm) and found.tuned_as == name:
             yield name
 
 

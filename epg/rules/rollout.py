@@ -5,7 +5,9 @@ Shape letters: P agents, T steps, O observation, A action.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,6 +59,11 @@ class Rollout:
             self.observations[:, rows], self.actions[:, rows], self.rewards[:, rows],
             self.going_on[:, rows], joined, self.next_observations[:, rows], behaviour, self.recent,
         )  # fmt: skip
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Rollout:
+        """The same function of all of its tensors."""
+        fields: dict[str, Any] = vars(self)
+        return Rollout(**{n: None if t is None else change(t) for n, t in fields.items()})
 
 
 def next_rows(rows: Tensor, joined: Tensor, last: Tensor) -> Tensor:

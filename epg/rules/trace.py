@@ -19,8 +19,8 @@ from epg.agents.optimizers import State
 from epg.rules.rollout import Rollout
 from epg.rules.rule import Update
 
-Trace = list[Parameters]
-"""For each of the n numbers the change of θ and of the optimiser's moments with it, by name."""
+Trace = dict[str, Tensor]
+"""How θ and the optimiser's moments change with each of the n numbers, by name, [n, P, …]."""
 MOMENT = "moment."
 
 
@@ -29,7 +29,7 @@ class Tracer:
     """How a trace is carried.
 
     decay: μ; 1: all updates count alike, 0: the last one alone ("truncated"); identity: whether
-    ∂f/∂θ is left out, which spares half of the time.
+    ∂f/∂θ is left out.
     """
 
     decay: float = 1.0
@@ -37,34 +37,23 @@ class Tracer:
 
     def begin(self, eta: Parameters, theta: Parameters, moments: State) -> Trace:
         """Before the first update: 0."""
-        zeros = {name: torch.zeros_like(p) for name, p in theta.items()}
-        zeros |= {
-            f"{MOMENT}{name}": torch.zeros_like(p)
-            for name, p in moments.items()
-            if p.is_floating_point()
-        }
-        return [dict(zeros) for _ in range(numbers_of(eta))]
+        leaves = {**theta, **{f"{MOMENT}{n}": p for n, p in moments.items() if p.ndim}}
+        count = numbers_of(eta)
+        return {name: torch.zeros(count, *p.shape).to(p) for name, p in leaves.items()}
 
     def update(
         self, update: Update, eta: Parameters, theta: Parameters, moments: State, rollout: Rollout,
         trace: Trace,
     ) -> tuple[Parameters, State, Trace]:  # fmt: skip
         """θ, moments and trace after an update."""
-        moved = None
-        traces = []
-        for number, before in enumerate(trace):
-            carried = {name: self.decay * p for name, p in before.items()}
-            tangent = {n: torch.zeros_like(p) for n, p in carried.items()}
-            moved, slopes = _slopes(
-                update, eta, theta, moments, rollout, tangent if self.identity else carried, number
-            )
-            if self.identity:
-                slopes = {name: slopes[name] + carried[name] for name in theta}
-                slopes |= {name: p for name, p in tangent.items() if name.startswith(MOMENT)}
-            traces.append(slopes)
-        if moved is None:
-            moved = update(eta, theta, moments, rollout, graph=False)
-        return *moved, traces
+        carried = {name: self.decay * z for name, z in trace.items()}
+        nothing = {name: torch.zeros_like(z) for name, z in trace.items()}
+        moved, later, slopes = _slopes(
+            update, eta, theta, moments, rollout, nothing if self.identity else carried
+        )
+        if self.identity:
+            slopes = {n: slopes[n] + carried[n] if n in theta else z for n, z in nothing.items()}
+        return moved, later, slopes
 
     def gradient(
         self, eta: Parameters, learned: Parameters, outer: Tensor, trace: Trace
@@ -73,18 +62,13 @@ class Tracer:
         graph."""
         leaves = [*learned.values(), *eta.values()]
         every = torch.autograd.grad(outer.sum(), leaves, materialize_grads=True)
-        found, direct = every[: len(learned)], every[len(learned) :]
-        each = [
-            torch.stack(
-                [(g * z[n]).reshape(len(g), -1).sum(1) for n, g in zip(learned, found, strict=True)]
-            ).sum(0)
-            for z in trace
-        ]
+        by_theta = zip(learned, every, strict=False)
+        # [n, P] by way of θ
+        each = torch.stack([(g * trace[n]).flatten(2).sum(2) for n, g in by_theta]).sum(0)
         gradients, first = {}, 0
-        for (name, leaf), own in zip(eta.items(), direct, strict=True):
+        for (name, leaf), direct in zip(eta.items(), every[len(learned) :], strict=True):
             count = leaf[0].numel()
-            carried = torch.stack(each[first : first + count], 1).reshape(leaf.shape)
-            gradients[name] = own + carried
+            gradients[name] = direct + each[first : first + count].T.reshape(leaf.shape)
             first += count
         return gradients
 
@@ -96,42 +80,50 @@ def numbers_of(eta: Parameters) -> int:
 
 def _slopes(
     update: Update, eta: Parameters, theta: Parameters, moments: State, rollout: Rollout,
-    tangent: Parameters, number: int,
-) -> tuple[tuple[Parameters, State], Parameters]:  # fmt: skip
-    """An update, and how it changes where θ and moments change by `tangent` and one number of every
-    agent's η by 1."""
+    tangent: Trace,
+) -> tuple[Parameters, State, Trace]:  # fmt: skip
+    """An update, and how it changes with each of η's numbers, where θ and moments change by
+    `tangent` besides: all agents n times side by side, each time with another number."""
+    count = numbers_of(eta)
+
+    def times(leaf: Tensor) -> Tensor:
+        return leaf.detach().repeat(count, *[1] * (leaf.ndim - 1))
+
     with forward.dual_level():
+        # η: in copy i of the agents number i changes by 1
         dual_eta, first = {}, 0
         for name, leaf in eta.items():
-            flat = torch.zeros_like(leaf).reshape(len(leaf), -1)
-            if first <= number < first + flat.shape[1]:
-                flat[:, number - first] = 1.0
-            first += flat.shape[1]
-            dual_eta[name] = forward.make_dual(leaf.detach(), flat.reshape(leaf.shape))
+            size = leaf[0].numel()
+            change = torch.zeros(count, len(leaf), size).to(leaf)
+            for i in range(size):
+                change[first + i, :, i] = 1.0
+            first += size
+            dual_eta[name] = forward.make_dual(times(leaf), change.reshape(-1, *leaf.shape[1:]))
         dual_theta = {
-            name: forward.make_dual(p.detach().requires_grad_(), tangent[name])
+            name: forward.make_dual(times(p).requires_grad_(), tangent[name].flatten(0, 1))
             for name, p in theta.items()
         }
         dual_moments = {
-            name: forward.make_dual(p.detach(), tangent[f"{MOMENT}{name}"])
-            if p.is_floating_point()
+            name: forward.make_dual(times(p), tangent[f"{MOMENT}{name}"].flatten(0, 1))
+            if p.ndim
             else p
             for name, p in moments.items()
         }
-        after, later = update(dual_eta, dual_theta, dual_moments, rollout)
-        slopes, moved = {}, {}
-        for name, p in after.items():
-            moved[name], slopes[name] = _parts(p)
-        kept = {}
-        for name, p in later.items():
-            kept[name], slope = _parts(p)
-            if p.is_floating_point():
-                slopes[f"{MOMENT}{name}"] = slope
-    return (moved, kept), slopes
-
-
-def _parts(dual: Tensor) -> tuple[Tensor, Tensor]:
-    """A number and its slope, cut from what they came from."""
-    primal, slope = forward.unpack_dual(dual)
-    primal = primal.detach()
-    return primal, torch.zeros_like(primal) if slope is None else slope.detach()
+        after, later = update(dual_eta, dual_theta, dual_moments, rollout.mapped(times))
+        named = {**after, **{f"{MOMENT}{n}": p for n, p in later.items()}}
+        parts = {name: forward.unpack_dual(p) for name, p in named.items()}
+    # the first copy of what moved, and the slopes of all copies
+    agents = len(rollout.rewards)
+    moved = {n: parts[n].primal.detach()[:agents] for n in after}
+    kept = {
+        n: p.detach() if p.ndim == 0 else parts[f"{MOMENT}{n}"].primal.detach()[:agents]
+        for n, p in later.items()
+    }
+    slopes = {
+        name: (torch.zeros_like(p) if slope is None else slope.detach()).unflatten(
+            0, (count, agents)
+        )
+        for name, (p, slope) in parts.items()
+        if p.ndim
+    }
+    return moved, kept, slopes

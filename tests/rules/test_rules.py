@@ -167,7 +167,7 @@ def test_b_agents_together_are_each_alone(name: str) -> None:
 
         online = Online(Update(rule, Adam(0.01)), Tuning(Adam(0.1), 2), some(theta), some(eta))
         for part in parts:
-            online.learn(agents_of(part, which))
+            online.learn(part.mapped(lambda leaf: leaf[which]))
         return online
 
     together = lives(slice(None))
@@ -179,17 +179,6 @@ def test_b_agents_together_are_each_alone(name: str) -> None:
                 torch.testing.assert_close(
                     ours[leaf][agent : agent + 1], own, rtol=1e-9, atol=1e-12
                 )
-
-
-def agents_of(part: Rollout, which: slice) -> Rollout:
-    """Some agents' rollout."""
-    assert part.behaviour is not None
-    assert part.recent is not None
-    return Rollout(
-        part.observations[which], part.actions[which], part.rewards[which], part.going_on[which],
-        part.joined[which], part.next_observations[which], part.behaviour[which],
-        part.recent[which],
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "optimizer"), CASES)

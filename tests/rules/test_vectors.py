@@ -125,7 +125,7 @@ def test_prediction_and_its_traces() -> None:
             theta, _, trace = tracer.update(update, eta, theta, {}, parts[k], trace)
             close(theta[VALUE][0], numbers["theta"][k + 1])
             place = () if key is None else (list(numbers["mus"]).index(decay),)
-            found = torch.stack([z[VALUE][0] for z in trace], -1)
+            found = trace[VALUE][:, 0].T
             wanted = numbers[f"z_{key or 'exact'}"][(k, *place)]
             close(found, wanted, GRADIENTS)
             learned = {VALUE: theta[VALUE].clone().requires_grad_()}
@@ -180,7 +180,7 @@ def test_slopes_of_an_update_by_eta_and_by_theta() -> None:
         tracer = Tracer(0.0)
         trace = tracer.begin(eta, theta, {})
         _, _, trace = tracer.update(update, eta, theta, {}, part, trace)
-        close(torch.stack([z[VALUE][0] for z in trace], -1), numbers["df_deta"][k], GRADIENTS)
+        close(trace[VALUE][:, 0].T, numbers["df_deta"][k], GRADIENTS)
         leaves = {n: p.clone().requires_grad_() for n, p in eta.items()}
         returns = rule.returns(leaves, theta, part)
         rows = [
