@@ -62,8 +62,10 @@ class Rollout:
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Rollout:
         """The same function of all of its tensors."""
-        fields: dict[str, Any] = vars(self)
-        return Rollout(**{n: None if t is None else change(t) for n, t in fields.items()})
+        fields: dict[str, Any] = {
+            name: None if tensor is None else change(tensor) for name, tensor in vars(self).items()
+        }
+        return Rollout(**fields)
 
 
 def next_rows(rows: Tensor, joined: Tensor, last: Tensor) -> Tensor:
