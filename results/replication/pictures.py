@@ -8,6 +8,7 @@ Shape letters: S seeds, U iterations.
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from epg.evaluation.plot import METHODS, band, png
 from epg.lifetime import carry_forward
@@ -28,6 +30,8 @@ COLORS = {
     "naive": METHODS["a2c"], "definition": METHODS["xu"], "formula": "C0", "literal": "C2",
 }  # fmt: skip
 START = "0.99"
+COLOURS = 32
+"""In a picture, so that it is small."""
 FALL = 50
 """Iterations of a window in which γ falls."""
 Agent = dict[str, np.ndarray]
@@ -108,16 +112,25 @@ def draw(folder: Path) -> None:
         7: sweep(found, "gamma", "γ from six γ₀, until 475 is passed"),
     }
     for which, figure in figures.items():
-        (folder / f"figure{which}.png").write_bytes(png(figure))
+        (folder / f"figure{which}.png").write_bytes(small(figure))
+
+
+def small(figure: Figure) -> bytes:
+    """A PNG of few colours."""
+    drawn, image = io.BytesIO(png(figure)), io.BytesIO()
+    Image.open(drawn).convert("RGB").quantize(COLOURS).save(image, "png", optimize=True)
+    return image.getvalue()
 
 
 def returns_of_seeds(found: Results) -> Figure:
     figure = Figure(figsize=(9, 5.5), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
+    panels = list(figure.subplots(2, 2, sharex=True, sharey=True).flat)
     for axes, way in zip(panels, found.ways, strict=False):
-        _lines(axes, found, way, START, "return", legend=True)
+        _lines(axes, found, way, START, "return")
         axes.set_title(f"{way}: {found.counts(way, START)}", fontsize=10)
         axes.set(xlabel="iteration", ylabel="return of an episode")
+    seeds = panels[0].get_lines()[::2]
+    figure.legend(handles=seeds, loc="outside lower center", ncols=len(seeds), fontsize=7)
     figure.suptitle("Returns of each seed from γ₀ = 0.99, until 475 is passed (dots)")
     return figure
 
@@ -181,7 +194,7 @@ def example(found: Results, seed: str, about: str) -> Figure:
 
 def sweep(found: Results, name: str, about: str) -> Figure:
     ways = [way for way in found.ways if way != "naive"]
-    figure = Figure(figsize=(11, 1.9 * len(ways) + 0.7), layout="constrained")
+    figure = Figure(figsize=(10, 1.6 * len(ways) + 0.7), layout="constrained")
     grid = figure.subplots(
         len(ways), len(found.starts), sharex=True, sharey=name == "return", squeeze=False
     )
@@ -200,9 +213,7 @@ def sweep(found: Results, name: str, about: str) -> Figure:
     return figure
 
 
-def _lines(
-    axes: Any, found: Results, way: str, start: str, name: str, legend: bool = False
-) -> None:
+def _lines(axes: Any, found: Results, way: str, start: str, name: str) -> None:
     """A line for each seed, with a dot where it was solved and a cross where it left the finite."""
     ends = {end["seed"]: end for end in found.ends(way, start)}
     for i, (seed, agent) in enumerate(found.agents(way, start).items()):
@@ -212,12 +223,10 @@ def _lines(
         marker = "o" if ends[seed]["solved"] else "x" if ends[seed]["finite"] == "0" else ""
         axes.plot(at[-1:], numbers[-1:], color=f"C{i}", marker=marker, markersize=4)
     axes.grid(alpha=0.3)
-    if legend:
-        axes.legend(fontsize=6, ncols=3)
 
 
 def _latest(numbers: np.ndarray) -> np.ndarray:
-    return carry_forward(numbers[None])[0]
+    return np.asarray(carry_forward(numbers[None])[0])
 
 
 def _smooth(numbers: np.ndarray, width: int = 20) -> np.ndarray:
@@ -226,7 +235,7 @@ def _smooth(numbers: np.ndarray, width: int = 20) -> np.ndarray:
     sums, counts = np.where(ended, 0.0, numbers).cumsum(1), (~ended).cumsum(1)
     sums[:, width:] -= sums[:, :-width].copy()
     counts[:, width:] -= counts[:, :-width].copy()
-    return np.where(ended, np.nan, sums / np.maximum(counts, 1))
+    return np.asarray(np.where(ended, np.nan, sums / np.maximum(counts, 1)))
 
 
 # Tables

@@ -86,6 +86,8 @@ SETTINGS = (
     Setting("naive", ALONE, (), joint=True),
     Setting("definition", ALONE, (), joint=True),
 )
+LEFT_OUT = {"both": (), "definition": ("literal", "second"), "literal": ("definition", "formula")}
+"""By what is asked for."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,7 @@ class Agents(RuleAgents):
         leaf = {name: p.requires_grad_() for name, p in eta.items()}
         moved, _ = update(leaf, theta, self._online.moments, rollout)
         each = zip(slopes_of, moved.values(), strict=True)
-        return meta_gradient(sum((g * p).sum() for g, p in each), leaf)[GAMMA]
+        return meta_gradient(torch.stack([(g * p).sum() for g, p in each]), leaf)[GAMMA]
 
 
 # Lives, and what is written of them
@@ -359,16 +361,15 @@ def summary(course: Course, p: int) -> tuple[str, ...]:
     return str(course.end[p]) if solved else "", *map(rounded, numbers), str(finite)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--line-11", choices=("definition", "literal", "both"), default="both")
+    parser.add_argument("--line-11", choices=tuple(LEFT_OUT), default="both")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="nine, and then others")
     parser.add_argument("--iterations", type=int, default=ITERATIONS)
     parser.add_argument("--meta-rate", type=float, default=META_RATE)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    left_out = {"definition": "literal", "literal": "definition"}.get(options.line_11)
     runs = (*SEEDS, 8, *range(10, options.seeds))[: options.seeds]
     options.out.mkdir(parents=True, exist_ok=True)
     with (
@@ -379,7 +380,7 @@ def main() -> None:
         rows.writerow(pictures.ITERATIONS)
         agents.writerow(pictures.SUMMARY)
         for setting in SETTINGS:
-            if setting.way == left_out:
+            if setting.way in LEFT_OUT[options.line_11]:
                 continue
             began = time.process_time()
             course = train(setting, runs, options.iterations, options.meta_rate)

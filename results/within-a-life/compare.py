@@ -3,13 +3,15 @@
     python results/within-a-life/compare.py catch          # one experiment; all if none is named
 
 Two rounds of twelve settings of each method, on eight lives of tuning each, then the best one on
-held-out lives, the same for all. Into compare.csv, a row a life. Shape letters: n lives.
+held-out lives, the same for all. Into chosen.json, with which the lives of tuning are spared the
+next time, compare.csv, a row a life, and pictures. Shape letters: n lives.
 """
 
 from __future__ import annotations
 
 import csv
 import itertools
+import json
 import sys
 import time
 from collections.abc import Mapping
@@ -22,6 +24,7 @@ import numpy as np
 from epg import tasks
 from epg.config import Setup
 from epg.evaluation.bootstrap import LIFETIMES, improvement, summarise
+from epg.evaluation.plot import Curve, colors_of, plot_courses, plot_curves
 from epg.lifetime import LifetimeResult, areas_of, live
 from epg.methods.base import make_algorithm
 from epg.seeds import LifetimeSeeds, Purpose
@@ -29,6 +32,7 @@ from epg.tasks.base import draw_mdps
 
 HERE = Path(__file__).parent
 TUNING_LIVES, LIVES = 8, 32
+COLORS = colors_of([])
 FIRST = {"learning_rate": (1e-3, 3e-3, 1e-2), "entropy": (0.003, 0.01, 0.03, 0.1)}
 PLAIN = {"discount": (0.9, 0.95, 0.98, 0.995), "gae_lambda": (0.8, 0.9, 1.0)}
 TUNING = {"meta_rate": (1e-3, 3e-3, 3e-2, 0.1), "gae_lambda": (0.9, 0.95, 1.0)}
@@ -84,8 +88,13 @@ EXPERIMENTS = {
 }  # fmt: skip
 
 
-def tuned(experiment: Experiment, method: str) -> tuple[dict[str, float], int]:
+def tuned(name: str, method: str) -> tuple[dict[str, float], int]:
     """The best of two rounds of settings, and how many were tried."""
+    file, experiment = HERE / "chosen.json", EXPERIMENTS[name]
+    known = json.loads(file.read_text()) if file.exists() else {}
+    if method in known.get(name, {}):
+        chosen, tried = known[name][method]
+        return chosen, tried
     second = TUNING if make_algorithm(method).tunes else PLAIN  # type: ignore[attr-defined]
     best: tuple[float, dict[str, float]] = (-np.inf, {})
     tried = 0
@@ -98,18 +107,20 @@ def tuned(experiment: Experiment, method: str) -> tuple[dict[str, float], int]:
             tried += 1
             if found > best[0]:
                 best = (found, chosen)
+    known.setdefault(name, {})[method] = (best[1], tried)
+    file.write_text(json.dumps(known, indent=1) + "\n")
     return best[1], tried
 
 
 def run(name: str) -> list[tuple[Any, ...]]:
-    """Rows of compare.csv, and what they come to in words."""
-    experiment, rows, worths = EXPERIMENTS[name], [], {}
+    """Rows of compare.csv; what they come to in words, and in pictures."""
+    experiment, rows, worths, curves, courses = EXPERIMENTS[name], [], {}, [], {}
     steps = experiment.updates * experiment.steps_per_update
     what = "area" if experiment.area else "final return"
     print(f"{name}: {tasks.label(experiment.task)}, {steps:,} steps a life, {what}", flush=True)
     for method in experiment.methods:
         begun = time.process_time()
-        chosen, tried = tuned(experiment, method)
+        chosen, tried = tuned(name, method)
         result = experiment.lived(method, chosen, Purpose.EVALUATION, experiment.lives)
         worths[method] = experiment.worth(result)
         mean = summarise(worths[method][:, None], LIFETIMES).mean
@@ -122,7 +133,14 @@ def run(name: str) -> list[tuple[Any, ...]]:
             f"{settings}; best of {tried}; {time.process_time() - begun:.0f} s of CPU",
             flush=True,
         )
+        failed = int((~np.isfinite(result.final_return)).sum())
+        curves.append(Curve(method, COLORS(method), (result.episode_returns,), failed))
+        if result.course:
+            courses[method] = result.course
         rows += [(name, method, life, f"{x:.5f}") for life, x in enumerate(worths[method])]
+    title = tasks.label(experiment.task)
+    (HERE / f"{name}.png").write_bytes(plot_curves(title, curves, steps))
+    (HERE / f"{name}-course.png").write_bytes(plot_courses(title, courses, COLORS, steps))
     return rows
 
 
