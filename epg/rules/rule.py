@@ -125,7 +125,8 @@ class Update:
         """θ and moments after an update; with their graph in θ, moments and η, or cut from it."""
         if not graph:
             eta = {name: p.detach() for name, p in eta.items()}
-            theta = {name: p.detach().requires_grad_() for name, p in theta.items()}
+            theta = {name: p.detach() for name, p in theta.items()}
+        theta = {n: p if p.requires_grad else p.detach().requires_grad_() for n, p in theta.items()}
         # θ as the loss sees it: views, in which alone it is differentiated
         seen = {name: p.view_as(p) for name, p in theta.items()}
         frozen = theta if self.exact else {name: p.detach() for name, p in theta.items()}
