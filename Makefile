@@ -1,4 +1,4 @@
-# make install | train | test | soak | lint | bench | wheel        see README.md
+# make install | train | test | soak | lint | bench | replication | wheel        see README.md
 
 PYTHON ?= python3
 # Any torch from 2.6 on will do; the README says how to choose another build.
@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 RANKS ?= $(shell echo $$(( $$(nproc) + 1 )))
 BIN := .venv/bin
 
-.PHONY: install train test soak lint bench wheel clean
+.PHONY: install train test soak lint bench replication wheel clean
 
 install: $(BIN)/.installed
 
@@ -48,6 +48,10 @@ bench: install
 	$(BIN)/epg bench
 	$(BIN)/epg bench --task half-cheetah --lifetimes 64
 	$(BIN)/epg bench --farm
+
+# A2C with a learned γ: figures and tables in results/replication, in a few minutes.
+replication: install
+	OMP_NUM_THREADS=1 $(BIN)/python results/replication/run.py
 
 # dist/epg-VERSION-py3-none-any.whl, for machines without a clone.
 wheel: $(BIN)/.installed-dev

@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from epg.agents.network import Parameters
 
@@ -73,7 +74,7 @@ class Adam:
         step = int(after["step"])
         for name, parameter in parameters.items():
             mean = self.beta1 * state[f"mean.{name}"] + (1 - self.beta1) * gradients[name]
-            seen = gradients[name].detach() if self.denominator == "stopped" else gradients[name]
+            seen = constant(gradients[name]) if self.denominator == "stopped" else gradients[name]
             square = self.beta2 * state[f"square.{name}"] + (1 - self.beta2) * seen.square()
             divisor = _divisor(square / (1 - self.beta2**step), self.epsilon, self.denominator)
             direction = mean / (1 - self.beta1**step) / divisor
@@ -99,7 +100,7 @@ class RmsProp:
         """New parameters and state, each leaf [P, …] as before."""
         moved, after = {}, {}
         for name, parameter in parameters.items():
-            seen = gradients[name].detach() if self.denominator == "stopped" else gradients[name]
+            seen = constant(gradients[name]) if self.denominator == "stopped" else gradients[name]
             square = self.decay * state[f"square.{name}"] + (1 - self.decay) * seen.square()
             direction = gradients[name] / _divisor(square, self.epsilon, self.denominator)
             moved[name] = parameter - _fit(self.learning_rate, parameter) * direction
@@ -115,6 +116,13 @@ def clip_by_norm(gradients: Parameters, norm: float, epsilon: float = 1e-6) -> P
     # No root is taken of what is kept, so gradients of 0 have finite derivatives of any order.
     scale = torch.where(kept, 1.0, norm / (torch.where(kept, 1.0, square).sqrt() + epsilon))
     return {name: gradient * _fit(scale, gradient) for name, gradient in gradients.items()}
+
+
+def constant(tensor: Tensor) -> Tensor:
+    """The same numbers, through which nothing is differentiated, neither backwards nor forwards:
+    `detach` alone keeps what forward mode carries along."""
+    primal: Tensor = forward_ad.unpack_dual(tensor).primal
+    return primal.detach()
 
 
 def _zeros(kind: str, parameters: Parameters) -> State:

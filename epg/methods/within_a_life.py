@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 from epg.agents.base import Agents
 from epg.agents.distributions import distribution_of
 from epg.agents.network import Parameters
-from epg.agents.optimizers import Adam
+from epg.agents.optimizers import Adam, RmsProp
 from epg.config import Setup
 from epg.errors import UserError
 from epg.methods.base import Algorithm, Card
@@ -43,6 +43,8 @@ class RuleAlgorithm(Algorithm):
     """whether η moves; where it does not, learning is the plain algorithm's"""
     inner_steps: ClassVar[int] = 1
     """K, updates that hang on one η"""
+    optimizer: ClassVar[Literal["adam", "rmsprop"]] = "adam"
+    """of θ"""
     judged: ClassVar[Literal["next", "halves"]] = "next"
     tracer: ClassVar[Tracer | None] = None
     exact: ClassVar[bool] = True
@@ -97,7 +99,8 @@ class RuleAlgorithm(Algorithm):
     def _agents(
         self, rule: Rule, setup: Setup, seeds: LifetimeSeeds, tunes: bool, eta: Parameters | None
     ) -> Agents:
-        update = Update(rule, Adam(setup.learner.learning_rate), self.clip, self.exact)
+        kind = {"adam": Adam, "rmsprop": RmsProp}[self.optimizer]
+        update = Update(rule, kind(setup.learner.learning_rate), self.clip, self.exact)
         optimizer = Adam(setup.learner.meta_rate) if tunes else None
         tuning = Tuning(optimizer, self.inner_steps, self.judged, self.tracer)
         return RuleAgents(update, tuning, seeds, setup.agent.activation, self.lag, eta)

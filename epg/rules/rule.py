@@ -126,22 +126,35 @@ class Update:
         if not graph:
             eta = {name: p.detach() for name, p in eta.items()}
             theta = {name: p.detach() for name, p in theta.items()}
-        theta = {n: p if p.requires_grad else p.detach().requires_grad_() for n, p in theta.items()}
-        # θ as the loss sees it: views, in which alone it is differentiated
-        seen = {name: p.view_as(p) for name, p in theta.items()}
-        frozen = theta if self.exact else {name: p.detach() for name, p in theta.items()}
-        loss = self.rule.loss(eta, seen, frozen, rollout).sum()
-        found = torch.autograd.grad(
-            loss, list(seen.values()), create_graph=graph, materialize_grads=True
-        )
-        gradients = dict(zip(seen, found, strict=True))
-        if self.clip is not None:
-            gradients = clip_by_norm(gradients, self.clip, epsilon=0.0)
-        if graph:
-            return self.optimizer.step(theta, moments, gradients)
-        with torch.no_grad():
-            theta, moments = self.optimizer.step(theta, moments, gradients)
-        return {name: p.detach() for name, p in theta.items()}, moments
+        theta, seen, frozen = views_of(theta, self.exact)
+        loss = self.rule.loss(eta, seen, frozen, rollout)
+        return descend(loss, seen, theta, moments, self.optimizer, self.clip, graph)
+
+
+def descend(
+    loss: Tensor, seen: Parameters, theta: Parameters, moments: State, optimizer: Optimizer,
+    clip: float | None = None, graph: bool = True,
+) -> tuple[Parameters, State]:  # fmt: skip
+    """θ and moments after a step down a loss [P] of what it has `seen` of θ."""
+    found = torch.autograd.grad(
+        loss.sum(), list(seen.values()), create_graph=graph, materialize_grads=True
+    )
+    gradients = dict(zip(seen, found, strict=True))
+    if clip is not None:
+        gradients = clip_by_norm(gradients, clip, epsilon=0.0)
+    if graph:
+        return optimizer.step(theta, moments, gradients)
+    with torch.no_grad():
+        theta, moments = optimizer.step(theta, moments, gradients)
+    return {name: p.detach() for name, p in theta.items()}, moments
+
+
+def views_of(theta: Parameters, exact: bool) -> tuple[Parameters, Parameters, Parameters]:
+    """θ, the same as a loss sees it, in which alone it is differentiated, and as it counts as
+    constant; exact: whether that has a graph all the same."""
+    theta = {n: p if p.requires_grad else p.detach().requires_grad_() for n, p in theta.items()}
+    seen = {name: p.view_as(p) for name, p in theta.items()}
+    return theta, seen, theta if exact else {name: p.detach() for name, p in theta.items()}
 
 
 def meta_gradient(outer: Tensor, eta: Parameters) -> Parameters:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,17 @@ from PIL import Image
 from epg.evaluation.plot import METHODS, band, png
 from epg.lifetime import carry_forward
 
-ITERATIONS = ("setting", "start", "seed", "iteration", "return", "gamma", "error", "cosine")
+ITERATIONS = (
+    "setting",
+    "start",
+    "seed",
+    "iteration",
+    "return",
+    "gamma",
+    "error",
+    "cosine",
+    "scores",
+)
 SUMMARY = (
     "setting", "start", "seed", "solved", "final_gamma", "lowest_gamma", "highest_gamma",
     "fresh_return", "finite",
@@ -30,7 +40,7 @@ COLORS = {
     "naive": METHODS["a2c"], "definition": METHODS["xu"], "formula": "C0", "literal": "C2",
 }  # fmt: skip
 START = "0.99"
-COLOURS = 32
+COLOURS = 96
 """In a picture, so that it is small."""
 FALL = 50
 """Iterations of a window in which γ falls."""
@@ -118,7 +128,9 @@ def draw(folder: Path) -> None:
 def small(figure: Figure) -> bytes:
     """A PNG of few colours."""
     drawn, image = io.BytesIO(png(figure)), io.BytesIO()
-    Image.open(drawn).convert("RGB").quantize(COLOURS).save(image, "png", optimize=True)
+    Image.open(drawn).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(
+        image, "png", optimize=True
+    )
     return image.getvalue()
 
 
@@ -136,9 +148,9 @@ def returns_of_seeds(found: Results) -> Figure:
 
 
 def parts_of_all(found: Results) -> Figure:
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    panels = figure.subplots(1, 2)
-    for axes, name in zip(panels, ("error", "cosine"), strict=True):
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    panels = figure.subplots(1, 3)
+    for axes, name in zip(panels, _PARTS, strict=True):
         for way in ("naive", "definition", "formula"):
             if way in found.ways:
                 numbers = _smooth(found.column(way, name))
@@ -156,7 +168,8 @@ def parts_of_all(found: Results) -> Figure:
 
 _PARTS = {
     "error": "(1) error g(τ′) − v(s′)",
-    "cosine": "(2) cosine of the policy gradients on τ and τ′",
+    "scores": "(2) cosine of ∇log π on τ and τ′",
+    "cosine": "cosine of u and w, whose product is Δγ",
 }
 
 
@@ -176,16 +189,16 @@ def _exemplary(found: Results) -> str:
 def example(found: Results, seed: str, about: str) -> Figure:
     way = _exemplary(found)
     agent = found.agents(way)[seed]
-    figure = Figure(figsize=(7, 6.5), layout="constrained")
-    panels = figure.subplots(4, 1, sharex=True)
+    figure = Figure(figsize=(7, 8), layout="constrained")
+    panels = figure.subplots(5, 1, sharex=True)
     at = np.arange(1, len(agent["gamma"]) + 1)
-    for axes, name in zip(panels, ("return", "gamma", "error", "cosine"), strict=True):
+    for axes, name in zip(panels, ("return", "gamma", *_PARTS), strict=True):
         faint = name in _PARTS
         axes.plot(at, _latest(agent[name]), color=COLORS[way], linewidth=0.6 if faint else 1.2)
         if faint:
             axes.plot(at, _smooth(agent[name][None])[0], color="black", linewidth=1.2)
             axes.axhline(0, color="0.5", linewidth=0.8)
-        axes.set_ylabel({"gamma": "γ"}.get(name, name))
+        axes.set_ylabel({"gamma": "γ", "scores": "cosine (2)", "cosine": "of u, w"}.get(name, name))
         axes.grid(alpha=0.3)
     panels[-1].set_xlabel("iteration; black: mean over 20 iterations")
     figure.suptitle(f"{way}, seed {seed}, whose {about}")
@@ -243,10 +256,11 @@ def _smooth(numbers: np.ndarray, width: int = 20) -> np.ndarray:
 
 def tables(found: Results) -> Iterator[str]:
     """Lines of Markdown."""
-    yield "| | γ₀ | solved | at iterations, median (range) | left the finite | fresh mean > 475 |"
-    yield "|---|---|---|---|---|---|"
+    yield "| | γ₀ | solved | at iterations, median (range) | sooner : later than naive | left the \
+finite | fresh mean > 475 |"
+    yield "|---|---|---|---|---|---|---|"
     for setting, start in found.settings:
-        yield ends_row(setting, start, found.ends(setting, start))
+        yield ends_row(setting, start, found.ends(setting, start), found.ends("naive", start))
     yield ""
     yield "| | γ₀ | γ below 0.95, of the finite | lowest γ, median (range) | last γ |"
     yield "|---|---|---|---|---|"
@@ -254,23 +268,59 @@ def tables(found: Results) -> Iterator[str]:
         if not setting.startswith("naive"):
             yield gamma_row(setting, start, found.ends(setting, start))
     yield ""
-    yield "| | seed | naive at | at | lowest γ | error, cosine in the fall | elsewhere |"
-    yield "|---|---|---|---|---|---|---|"
-    naive = {end["seed"]: end["solved"] or "–" for end in found.ends("naive", START)}
-    for way in found.ways:
-        ends = {end["seed"]: end for end in found.ends(way, START)}
-        for seed, agent in found.agents(way).items():
-            if way != "naive":
-                yield fall_row(way, seed, naive[seed], ends[seed], agent)
+    yield "| γ₀ = 0.99 | where γ | iterations | (1) below 0 | (2), mean | (2) of 0.2 to 0.4 \
+| (1) below 0, (2) above | cosine of u and w, mean |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for way in found.ways[1:]:
+        yield from parts_rows(way, found.agents(way).values())
 
 
-def ends_row(setting: str, start: str, ends: Sequence[dict[str, str]]) -> str:
-    at = [number(end["solved"]) for end in ends if end["solved"]]
+def ends_row(
+    setting: str, start: str, ends: Sequence[dict[str, str]], naive: Sequence[dict[str, str]]
+) -> str:
+    at, beside = (
+        [number(end["solved"]) if end["solved"] else np.inf for end in each]
+        for each in (ends, naive)
+    )
+    sooner = sum(a < b for a, b in zip(at, beside, strict=True))
+    later = sum(a > b for a, b in zip(at, beside, strict=True))
+    compared = "" if setting == "naive" else f"{sooner} : {later}"
+    solved = [a for a in at if np.isfinite(a)]
     fresh = sum(number(end["fresh_return"]) > 475 for end in ends)
     return (
-        f"| {setting} | {start} | {len(at)} of {len(ends)} | {spread(at, '.0f')} | "
-        f"{sum(_lost(ends))} | {fresh} |"
+        f"| {setting} | {start} | {len(solved)} of {len(ends)} | {spread(solved, '.0f')} | "
+        f"{compared} | {sum(_lost(ends))} | {fresh} |"
     )
+
+
+def parts_rows(way: str, agents: Iterable[Agent]) -> Iterator[str]:
+    """Of all iterations of all seeds; an iteration's numbers move the next one's γ."""
+    each = [
+        np.stack(
+            [
+                np.diff(agent["gamma"]),
+                falling(agent["gamma"])[1:],
+                *(agent[name][:-1] for name in ("error", "scores", "cosine")),
+            ]
+        )
+        for agent in agents
+    ]
+    whole = np.concatenate(each, 1)
+    whole = whole[:, np.isfinite(whole).all(0)]
+    moves = whole[0]
+    for what, which in (
+        ("falls", moves < 0), ("rises", moves > 0), (f"falls most in {FALL}", whole[1] > 0),
+    ):  # fmt: skip
+        _, _, error, scores, cosine = whole[:, which]
+        yield (
+            f"| {way} | {what} | {which.sum()} | {percent(error < 0)} | {scores.mean():.3f} | "
+            f"{percent((scores > 0.2) & (scores < 0.4))} | {percent((error < 0) & (scores > 0))} | "
+            f"{cosine.mean():.3f} |"
+        )
+
+
+def percent(which: np.ndarray) -> str:
+    return f"{100 * which.mean():.0f} %" if len(which) else "–"
 
 
 def gamma_row(setting: str, start: str, ends: Sequence[dict[str, str]]) -> str:
@@ -281,18 +331,6 @@ def gamma_row(setting: str, start: str, ends: Sequence[dict[str, str]]) -> str:
         f"| {setting} | {start} | {below} of {len(kept)} | {spread(lowest, '.3f')} | "
         f"{spread(last, '.3f')} |"
     )
-
-
-def fall_row(way: str, seed: str, naive: str, end: dict[str, str], agent: Agent) -> str:
-    inside = falling(agent["gamma"])
-    parts = [
-        f"{np.nanmean(agent['error'][which]):.2f}, {np.nanmean(agent['cosine'][which]):.2f}"
-        if which.any()
-        else "–"
-        for which in (inside, ~inside)
-    ]
-    at = end["solved"] or ("–" if end["finite"] == "1" else "not finite")
-    return f"| {way} | {seed} | {naive} | {at} | {end['lowest_gamma']} | {' | '.join(parts)} |"
 
 
 def falling(gamma: np.ndarray) -> np.ndarray:

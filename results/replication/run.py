@@ -22,24 +22,12 @@ from pathlib import Path
 import numpy as np
 import pictures
 import torch
-import torch.autograd.forward_ad as forward
+from readings import GAMMA, OUTER_GAMMA, Agents, a2c
 from torch import Tensor
-from torch.nn import functional
 
 from epg import tasks
-from epg.agents.base import Metrics
 from epg.agents.buffer import Transitions
-from epg.agents.distributions import Categorical
-from epg.agents.network import Parameters, layer_shapes, mlp
-from epg.agents.optimizers import Adam, Sgd, State, Stepped, clip_by_norm
-from epg.agents.spec import Shapes
 from epg.lifetime import act, final_returns
-from epg.rules.a2c import A2c
-from epg.rules.agents import RuleAgents
-from epg.rules.networks import HeadedNetworks
-from epg.rules.online import Tuning
-from epg.rules.rollout import Rollout
-from epg.rules.rule import Fixed, Update, meta_gradient
 from epg.seeds import LifetimeSeed, LifetimeSeeds, Purpose, Stream
 from epg.tasks.base import draw_mdps, first_step
 
@@ -47,9 +35,7 @@ SEEDS = (0, 1, 2, 3, 4, 5, 6, 7, 9)
 """Nine, those that the text names."""
 STARTS = (1.5, 1.1, 1.0, 0.99, 0.9, 0.8)
 """γ₀"""
-GAMMA = "discount"
-OUTER_GAMMA = 0.99
-STEPS, ITERATIONS, HIDDEN, RATE, CLIP, META_RATE = 30, 500, 40, 0.01, 0.5, 1e-4
+STEPS, ITERATIONS, META_RATE = 30, 500, 1e-4
 SOLVED = 475.0
 FRESH = 20
 """Episodes by which the policy that an agent ended with is judged besides."""
@@ -57,12 +43,7 @@ FRESH = 20
 
 @dataclass(frozen=True)
 class Setting:
-    """How γ moves, by name.
-
-    naive: not at all; definition: by ∂f/∂γ of the update by τ, through clip and Adam; formula: by
-    line 10 with what equation 11 says of ∂f/∂γ, on τ, with γ̄, without clip and Adam; literal: by
-    line 11 as printed; second: as definition, but of an update by τ′ at θ′.
-    """
+    """What agents have in common; way: how their γ moves, see WAYS in readings.py."""
 
     way: str
     starts: tuple[float, ...] = STARTS
@@ -90,177 +71,6 @@ LEFT_OUT = {"both": (), "definition": ("literal", "second"), "literal": ("defini
 """By what is asked for."""
 
 
-@dataclass(frozen=True)
-class TwoNetworks(HeadedNetworks):
-    """A policy and a value that share nothing, of layers as torch.nn.Linear begins them."""
-
-    @property
-    def shapes(self) -> Shapes:
-        sizes = (self.observation_size, *self.hidden)
-        said = self.distribution.output_size
-        return layer_shapes("policy", (*sizes, said)) | layer_shapes("value", (*sizes, 1))
-
-    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        drawn, bound = {}, 0.0
-        for name, shape in self.shapes.items():  # a weight (in, out), and then its bias (out)
-            bound = shape[0] ** -0.5 if name.endswith(".weight") else bound
-            drawn[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
-        return drawn
-
-    def features(self, theta: Parameters, inputs: Tensor) -> Tensor:
-        return inputs
-
-    def _says(self, theta: Parameters, name: str, rows: Tensor) -> Tensor:
-        layers = len(self.hidden) + 1
-        return mlp(theta, name, layers, rows, self.activation, differentiable=True)
-
-    def outputs(self, theta: Parameters, features: Tensor, name: str = "policy") -> Tensor:
-        return functional.log_softmax(self._says(theta, name, features), dim=-1)
-
-    def value(self, theta: Parameters, features: Tensor, name: str = "value") -> Tensor:
-        return self._says(theta, name, features).squeeze(-1)
-
-    def acting(self, theta: Parameters, context: Tensor | None = None) -> Parameters:
-        return {name: p.detach() for name, p in theta.items() if name.startswith("policy.")}
-
-
-@dataclass(frozen=True)
-class ClippedAdam(Adam):
-    """Adam after each net's gradient is clipped by itself."""
-
-    def step(self, parameters: Parameters, state: State, gradients: Parameters) -> Stepped:
-        clipped: Parameters = {}
-        for net in ("policy.", "value."):
-            own = {name: g for name, g in gradients.items() if name.startswith(net)}
-            clipped |= clip_by_norm(own, CLIP)
-        return super().step(parameters, state, clipped)
-
-
-# What moves γ
-
-
-def slopes(rule: A2c, eta: Parameters, theta: Parameters, rollout: Rollout) -> Tensor:
-    """[P, T] ∂g_η/∂γ"""
-    with torch.no_grad(), forward.dual_level():
-        fixed = {name: p.detach() for name, p in eta.items()}
-        fixed[GAMMA] = forward.make_dual(fixed[GAMMA], torch.ones_like(fixed[GAMMA]))
-        slope = forward.unpack_dual(rule.returns(fixed, theta, rollout)).tangent
-    assert isinstance(slope, Tensor)
-    return slope
-
-
-def policy_gradient(
-    rule: A2c, eta: Parameters, theta: Parameters, rollout: Rollout, weights: Tensor
-) -> Tensor:
-    """[P, |θ|] ∇_θ of the mean over steps of weights [P, T] times log π."""
-    leaves = {name: p.detach().requires_grad_() for name, p in theta.items()}
-    log_probs = rule.distribution.log_prob(
-        rule.outputs(eta, leaves, rollout.observations), rollout.actions
-    )
-    mean = (weights.detach() * log_probs).mean(1).sum()
-    found = torch.autograd.grad(mean, list(leaves.values()), materialize_grads=True)
-    return torch.cat([g.reshape(len(g), -1) for g in found], 1)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What Δγ is made of, each [P]: u = ∇_θ mean(∂g/∂γ · log π) on τ, w = the policy gradient on
-    τ′ at θ′ with γ̄."""
-
-    error: Tensor
-    """mean of g(τ′) − v(s′), which weighs w"""
-    cosine: Tensor
-    """of u and w"""
-    inner: Tensor
-    """u · w"""
-
-
-def decompose(
-    rule: A2c, eta: Parameters, before: Parameters, after: Parameters, first: Rollout,
-    second: Rollout,
-) -> Parts:  # fmt: skip
-    """Of the pair of τ, which θ = `before` learned from, and τ′, which judges θ′ = `after`."""
-    with torch.no_grad():
-        errors = rule.outer_returns(eta, after, second) - rule.values(
-            eta, after, second.observations
-        )
-    u = policy_gradient(rule, eta, before, first, slopes(rule, eta, before, first))
-    w = policy_gradient(rule, eta, after, second, errors)
-    inner = (u * w).sum(1)
-    return Parts(errors.mean(1), inner / (u.norm(dim=1) * w.norm(dim=1)), inner)
-
-
-def line_11(
-    rule: A2c, eta: Parameters, before: Parameters, after: Parameters, first: Rollout,
-    second: Rollout,
-) -> Tensor:  # fmt: skip
-    """[P] by which γ rises, over α, as printed: ∂g_η(τ′)/∂η beside ∂log π of τ at θ, step by step,
-    and g_η(τ′) − v_φ′(S′) with the γ that is learned."""
-    with torch.no_grad():
-        errors = rule.returns(eta, after, second) - rule.values(eta, after, second.observations)
-    u = policy_gradient(rule, eta, before, first, slopes(rule, eta, after, second))
-    return (u * policy_gradient(rule, eta, after, second, errors)).sum(1)
-
-
-class Agents(RuleAgents):
-    """P of them in one setting; they tell what Δγ was made of."""
-
-    def __init__(
-        self, rule: A2c, setting: Setting, meta_rate: float, seeds: LifetimeSeeds, starts: Tensor
-    ) -> None:
-        joint, moves = setting.joint, setting.way == "definition"
-        update = Update(rule, Adam(RATE) if joint else ClippedAdam(RATE), CLIP if joint else None)
-        tuning = Tuning(Sgd(meta_rate) if moves else None)
-        super().__init__(update, tuning, seeds, "relu", eta={GAMMA: starts})
-        self._a2c, self._way, self._meta_rate = rule, setting.way, meta_rate
-        self._last: tuple[Parameters, Rollout] | None = None
-
-    @property
-    def theta(self) -> Parameters:
-        """θ as it is, by name."""
-        return {name: p.detach() for name, p in self._online.theta.items()}
-
-    def stand(self, theta: Parameters) -> None:
-        """From now on it is these that act."""
-        self._policies.append((self.eta, theta))
-
-    def learn(self, new: Transitions) -> Metrics:
-        second, found = Rollout.of(new), {}
-        if self._last is not None:
-            pair = (self._a2c, self.eta, self._last[0], self.theta, self._last[1], second)
-            parts = decompose(*pair)
-            found = {"error": parts.error, "cosine": parts.cosine}
-            # "definition" moves γ in `Online.learn`, at the same moment
-            if self._way == "literal":
-                self._raise(line_11(*pair))
-            elif self._way == "formula":
-                self._raise(parts.inner)
-            elif self._way == "second":
-                self._raise(-self._second(second))
-        self._last = self.theta, second
-        super().learn(new)
-        return found
-
-    def _raise(self, slope: Tensor) -> None:
-        eta = self.eta
-        self._online.eta = {**eta, GAMMA: eta[GAMMA] + self._meta_rate * slope}
-
-    def _second(self, rollout: Rollout) -> Tensor:
-        """[P] ∂J̄(τ′, θ′)/∂θ′ · ∂f/∂γ of the update by τ′ at θ′, down which γ goes."""
-        eta, update = self.eta, self._online.update
-        theta = {name: p.requires_grad_() for name, p in self.theta.items()}
-        fixed = Fixed.of(eta, theta, theta, {})
-        outer = self._a2c.outer(eta, theta, fixed, [rollout], update).sum()
-        slopes_of = torch.autograd.grad(outer, list(theta.values()), materialize_grads=True)
-        leaf = {name: p.requires_grad_() for name, p in eta.items()}
-        moved, _ = update(leaf, theta, self._online.moments, rollout)
-        each = zip(slopes_of, moved.values(), strict=True)
-        return meta_gradient(torch.stack([(g * p).sum() for g, p in each]), leaf)[GAMMA]
-
-
-# Lives, and what is written of them
-
-
 @dataclass
 class Course:
     """What became of P agents; the rows of an agent count up to its end."""
@@ -270,8 +80,10 @@ class Course:
     gamma: np.ndarray
     """[P, U] with which an iteration was played"""
     error: np.ndarray
-    """[P, U], as `cosine`, of its steps and those before them; NaN in the first"""
+    """[P, U], as `cosine` and `scores`, of its steps and those before them; NaN in the first; see
+    `Parts` in readings.py"""
     cosine: np.ndarray
+    scores: np.ndarray
     end: np.ndarray
     """[P] iterations until it was solved, left the finite, or the last"""
     solved: np.ndarray
@@ -283,20 +95,17 @@ class Course:
 def train(setting: Setting, runs: Sequence[int], iterations: int, meta_rate: float) -> Course:
     """P = γ₀ × seeds agents of a setting, each until an iteration's return is above SOLVED."""
     task = tasks.make("cart-pole")
-    networks = TwoNetworks(task.observation_size, Categorical(2), (HIDDEN, HIDDEN), "relu")
-    rule = A2c(
-        networks, OUTER_GAMMA, 1.0, (GAMMA,), free=True, value_weight=1.0, entropy_weight=0.0
-    )
     # all γ₀ of a seed share its start, resets and chance
     each = [LifetimeSeed(run, Purpose.EVALUATION, 0, 0) for run in runs]
     seeds = LifetimeSeeds(each, [i for _ in setting.starts for i in range(len(runs))])
     mdps = draw_mdps(task, seeds)
     environments = task.batch(mdps, [seed.rng(Stream.RESET) for seed in seeds.each()])
     starts = torch.tensor(setting.starts).repeat_interleave(len(runs))
-    agents = Agents(rule, setting, meta_rate, seeds, starts)
+    rule = a2c(task.observation_size)
+    agents = Agents(rule, setting.way, setting.joint, meta_rate, seeds, starts)
     # an agent that has ended goes on in the batch, but nothing is noted of it
     size = len(seeds)
-    names = ("returns", "gamma", "error", "cosine")
+    names = ("returns", "gamma", "error", "cosine", "scores")
     noted = {name: np.full((size, iterations), np.nan) for name in names}
     end, solved, ended = np.full(size, iterations), np.zeros(size, bool), np.zeros(size, bool)
     last, running = agents.theta, np.zeros(size)
@@ -336,9 +145,9 @@ def _like(which: Tensor, leaf: Tensor) -> Tensor:
     return which.reshape(-1, *[1] * (leaf.ndim - 1))
 
 
-def rounded(number: float) -> str:
-    """Five digits; nothing for NaN."""
-    return "" if math.isnan(number) else f"{number:.5g}"
+def rounded(number: float, digits: int = 5) -> str:
+    """Nothing for NaN."""
+    return "" if math.isnan(number) else f"{number:.{digits}g}"
 
 
 def names_of(setting: Setting, runs: Sequence[int]) -> list[tuple[str, str, str]]:
@@ -348,9 +157,10 @@ def names_of(setting: Setting, runs: Sequence[int]) -> list[tuple[str, str, str]
 
 def iterations(course: Course, p: int) -> Iterator[tuple[str, ...]]:
     """Rows of an agent, up to its end."""
-    told = (course.returns, course.gamma, course.error, course.cosine)
+    parts = (course.error, course.cosine, course.scores)
     for i in range(course.end[p]):
-        yield str(i + 1), *(rounded(each[p, i]) for each in told)
+        moved = rounded(course.returns[p, i]), rounded(course.gamma[p, i])
+        yield str(i + 1), *moved, *(rounded(each[p, i], 3) for each in parts)
 
 
 def summary(course: Course, p: int) -> tuple[str, ...]:
@@ -390,6 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     rows.writerows((*name, *row) for row in iterations(course, p))
             print(f"{setting.name}: {time.process_time() - began:.0f} s of CPU", flush=True)
     pictures.draw(options.out)
+    print("\n".join(pictures.tables(pictures.Results(options.out))))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from epg.methods.base import make_algorithm, make_method
 from epg.methods.saved import load
 from epg.methods.within_a_life import Bmg, RuleAlgorithm, Xu
 from epg.registry import METHODS, find
+from epg.rules.trace import Tracer
 from epg.seeds import LifetimeSeeds, Purpose
 from epg.tasks.base import draw_mdps
 
@@ -157,6 +158,25 @@ def test_where_gamma_begins() -> None:
     Beyond.free = True
     agents = Beyond().agents(task, SETUP, seeds)
     np.testing.assert_array_equal(agents.kept()["discount"], [1.5, 1.5])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"optimizer": "rmsprop"}, {"judged": "halves"}, {"tracer": Tracer(0.9, identity=True)},
+        {"tracer": Tracer()}, {"inner_steps": 3}, {"exact": False, "inner_steps": 2},
+        {"embedding": 4},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_variants_of_ones_own_learn_otherwise(other: dict[str, Any]) -> None:
+    made, usual = type("Variant", (Xu,), other), lived("xu")
+    task, seeds = tasks.make("cart-pole"), LifetimeSeeds.of(0, Purpose.EVALUATION, 0, 3)
+    found = live(
+        task, draw_mdps(task, seeds), made().agents(task, SETUP, seeds), seeds, SETUP.lifetime
+    )
+    assert np.isfinite(found.final_return).all()
+    assert not np.array_equal(found.kept["discount"], usual.kept["discount"])
 
 
 def test_a_rule_that_looks_ahead_is_judged_by_its_window_alone() -> None:

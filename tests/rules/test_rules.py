@@ -61,6 +61,8 @@ RULES: dict[str, Callable[[], Rule]] = {
 OPTIMIZERS: dict[str, Optimizer] = {
     "sgd": Sgd(0.1),
     "adam": Adam(0.01, denominator="exact"),
+    "adam, stopped": Adam(0.01),
+    "rmsprop, stopped": RmsProp(0.01),
     "rmsprop": RmsProp(0.01, denominator="smooth", epsilon=1e-2),
 }
 
@@ -194,8 +196,12 @@ def test_c_one_exact_update_is_a_truncated_trace(name: str, optimizer: str) -> N
             torch.testing.assert_close(found[leaf], wanted[leaf], rtol=1e-9, atol=1e-12)
 
 
+STOPPED = [("xu", "adam, stopped"), ("bmg", "rmsprop, stopped")]
+
+
 @pytest.mark.parametrize(
-    ("name", "optimizer"), [case for case in CASES if not RULES[case[0]]().same_rollout]
+    ("name", "optimizer"),
+    [case for case in CASES + STOPPED if not RULES[case[0]]().same_rollout],
 )
 def test_an_exact_trace_is_the_gradient_through_all_updates(name: str, optimizer: str) -> None:
     rule, eta, theta, parts = setting(name, 3)
@@ -219,6 +225,16 @@ def traced(
     judges = parts[inner - 1 : inner] if rule.same_rollout else parts[inner:]
     outer = rule.outer(eta, leaves, fixed, judges, update)
     return tracer.gradient(eta, leaves, outer, trace)
+
+
+def test_a_trace_through_adam_is_finite_where_a_unit_is_dead() -> None:
+    rule, eta, theta, parts = setting("xu", 2)
+    for name in ("torso.0.weight", "policy.weight", "value.weight"):
+        rows = (slice(None), slice(None), 0) if name.startswith("torso") else (slice(None), 0)
+        theta[name][rows] = 0.0  # it says nothing, and nobody listens
+    update = Update(rule, Adam(0.01))
+    found = traced(rule, update, Tracer(), eta, theta, parts, 2)
+    assert all(g.isfinite().all() and g.any() for g in found.values())
 
 
 @pytest.mark.parametrize("name", RULES)
