@@ -90,12 +90,16 @@ class Space:
         entry = self[number]
         return {name: entry.setup.get(name) for name in make_algorithm(entry.method).searched}
 
-    def fits(self, setting: Setting) -> bool:
-        """Whether it is one of them, and divides a life into updates, these into minibatches."""
-        if any(not value or value not in self._values(name) for name, value in setting.items()):
-            return False
+    def fits(self, method: str, setting: Setting) -> bool:
+        """Whether it is one of them, and divides a life into updates, as many as the method needs,
+        and these into minibatches."""
+        for name, value in setting.items():
+            if value not in self._values(name) or (name in RELATIVE and not value):
+                return False
         each = setting.get("steps_per_update", self.setup.lifetime.steps_per_update)
-        return not self.setup.lifetime.steps % each and not each % setting.get("minibatch", 1)
+        updates, rest = divmod(self.setup.lifetime.steps, each)
+        enough = updates >= make_algorithm(method).least_updates
+        return enough and not rest and not each % setting.get("minibatch", 1)
 
     def coarse(self, task: int, method: str) -> Iterator[int]:
         """The first round."""
@@ -114,7 +118,7 @@ class Space:
         yield from self._numbers(task, entry.method, near)
 
     def _numbers(self, task: int, method: str, settings: Iterable[Setting]) -> Iterator[int]:
-        return (self.number(task, method, each) for each in settings if self.fits(each))
+        return (self.number(task, method, each) for each in settings if self.fits(method, each))
 
     def _values(self, name: str, of: Mapping[str, tuple[Any, ...]] = VALUES) -> tuple[Any, ...]:
         """Of a setting, in order; of a relative one 0 in place of what is no whole number."""

@@ -245,6 +245,11 @@ class Algorithm(ABC):
     """The settings that `epg tune` searches, of those in `epg.evaluation.search.VALUES`."""
     batch = BATCH
 
+    @property
+    def least_updates(self) -> int:
+        """Of a life, at least."""
+        return 1
+
     def check(self, task: Task) -> None:
         """Raise `UserError` if it is not installed, or not for such tasks."""
         return

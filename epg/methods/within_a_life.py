@@ -50,6 +50,8 @@ class RuleAlgorithm(Algorithm):
     exact: ClassVar[bool] = True
     clip: ClassVar[float | None] = 0.5
     """most that the norm of an agent's gradient may be"""
+    ahead: ClassVar[int] = 0
+    """L, updates between those and the rollout that judges"""
     lag: ClassVar[int] = 0
     """updates by which the policy that acts is behind"""
     value_weight: ClassVar[float] = 0.5
@@ -76,18 +78,23 @@ class RuleAlgorithm(Algorithm):
         meta = f", meta-rate {learner.meta_rate:g}" if self.tunes else ""
         return shown + (f", lag {self.lag}" if self.lag else "") + meta
 
+    @property
+    def least_updates(self) -> int:
+        """A window of η's, and the rollout that judges."""
+        return self.inner_steps + self.ahead + 1 if self.tunes else 1
+
     def rule_on(self, task: Task, setup: Setup) -> Rule:
         """For agents on a task."""
         return self.rule(self.networks(task, setup), setup)
 
     def agents(self, task: Task, setup: Setup, seeds: LifetimeSeeds) -> Agents:
-        rule = self.rule_on(task, setup)
-        window = self.inner_steps + rule.ahead
-        if self.tunes and window >= setup.lifetime.updates:
+        found, least = setup.lifetime.updates, self.least_updates
+        if found < least:
             raise UserError(
-                f"a window of {window} updates, and one more that judges: found lives of "
-                f"{setup.lifetime.updates} updates; allowed: longer ones"
+                f"lives of {found} updates: method {self.tuned_as} tunes itself by windows of "
+                f"{least - 1} and the one after; allowed: at least {least}"
             )
+        rule = self.rule_on(task, setup)
         return self._agents(rule, setup, seeds, self.tunes, None)
 
     def agents_with(
@@ -331,6 +338,7 @@ class MetaGradientEntropy(BmgMethod):
         paper="Xu et al. 2018, arXiv 1805.09801; what BMG is compared with",
     )
     tuned_as = "meta-entropy"
+    ahead = 0
 
     def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
         return LearnedEntropy(

@@ -77,10 +77,11 @@ class Experiment:
 
 
 EXPERIMENTS = {
+    "gamma": Experiment("catch", ("a2c", "xu-discount", "xu"), 512, 16, True),
     "catch": Experiment("catch", ("vtrace", "stac-return", "stac", "stacx"), 512, 16, False),
     "drift": Experiment("drifting-walk", ("a2c", "xu", "frodo"), 1024, 16, True),
     "colours": Experiment(
-        {"name": "two-colours", "flip": 4096}, ("a2c", "meta-entropy", "bmg"), 2048, 16, True, 16
+        {"name": "two-colours", "flip": 4096}, ("a2c", "meta-entropy", "bmg"), 1024, 16, True
     ),
     "delayed": Experiment(
         {"name": "cart-pole", "delayed": 20}, ("a2c", "lirpg"), 512, 32, False

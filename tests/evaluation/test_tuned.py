@@ -190,6 +190,14 @@ def test_every_method_with_settings_of_its_own_is_tuned_if_none_is_named(
         assert exact and setup.learner.learning_rate == entry["learning_rate"]
 
 
+def test_what_tunes_itself_is_tuned_with_its_rate(kept: Path, tiny: Path) -> None:
+    (entry,) = tune(load(tiny), lifetimes=2, methods=("xu",))
+    assert {"entropy", "meta_rate", "discount", "gae_lambda"} <= set(entry)
+    assert not {"minibatch", "passes", "clip"} & set(entry)
+    setup, exact, _ = tuned("xu", "point-goal", load(tiny).setup)
+    assert exact and setup.learner.meta_rate == entry["meta_rate"]
+
+
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
