@@ -5,8 +5,9 @@ Shape letters: P lifetimes, N rows, M new rows, B pieces, T steps, O observation
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,39 @@ from epg.agents.buffer import Transitions
 from epg.agents.pieces import Pieces
 
 KEPT = ("observations", "next_observations", "actions", "rewards", "terminated")
+
+
+class Episodes:
+    """Where each whole episode of one life begins, and how long it is, the oldest first."""
+
+    def __init__(self, episodes: Sequence[tuple[int, int]] = ()) -> None:
+        self._rows = np.zeros((max(64, 2 * len(episodes)), 2), np.int64)
+        self._rows[: len(episodes)] = np.array(episodes, np.int64).reshape(-1, 2)
+        self._first, self._last = 0, len(episodes)
+
+    def __len__(self) -> int:
+        return self._last - self._first
+
+    @property
+    def table(self) -> np.ndarray:
+        """[n, 2] begin and length."""
+        return self._rows[self._first : self._last]
+
+    def append(self, begun: int, count: int) -> None:
+        """The newest one has ended."""
+        if self._last == len(self._rows):  # to the front, and twice the room if most is taken
+            kept = self.table.copy()
+            if 2 * len(kept) > len(self._rows):
+                self._rows = np.zeros((2 * len(self._rows), 2), np.int64)
+            self._first, self._last = 0, len(kept)
+            self._rows[: self._last] = kept
+        self._rows[self._last] = begun, count
+        self._last += 1
+
+    def forget(self, oldest: int) -> None:
+        """Those that began before a row are not whole any more."""
+        while self._first < self._last and self._rows[self._first, 0] < oldest:
+            self._first += 1
 
 
 class Replay:
@@ -34,13 +68,13 @@ class Replay:
         self._actions = torch.zeros(*shape, action_size, device=device)
         self._rewards, self._terminated = torch.zeros(2, *shape, device=device)
         self._begun = [0] * lifetimes
-        self._finished: list[list[tuple[int, int]]] = [[] for _ in range(lifetimes)]
+        self._finished = [Episodes() for _ in range(lifetimes)]
 
     def state(self) -> dict[str, Tensor]:
         """All of it, as tensors [P, …] of constant shapes."""
         lengths = torch.zeros(len(self._begun), self.length, dtype=torch.int32)
         for life, episodes in enumerate(self._finished):
-            for begun, count in episodes:
+            for begun, count in episodes.table.tolist():
                 lengths[life, begun % self.length] = count
         counts = [
             [self.lived, since, begun] for since, begun in zip(self.since, self._begun, strict=True)
@@ -64,7 +98,8 @@ class Replay:
         rows = torch.arange(oldest, self.lived)
         found = state["lengths"][:, rows % self.length]
         self._finished = [
-            [(int(rows[i]), int(life[i])) for i in life.nonzero().flatten()] for life in found
+            Episodes([(int(rows[i]), int(life[i])) for i in life.nonzero().flatten()])
+            for life in found
         ]
 
     def append(self, new: Transitions) -> None:
@@ -78,12 +113,12 @@ class Replay:
         self._terminated[:, rows] = new.terminated.to(torch.float32)
         for life, row in (new.terminated | new.truncated).nonzero().tolist():
             end = self.lived + row + 1
-            self._finished[life].append((self._begun[life], end - self._begun[life]))
+            self._finished[life].append(self._begun[life], end - self._begun[life])
             self._begun[life] = end
         self.lived += count
         oldest = self.lived - self.length
-        for life, episodes in enumerate(self._finished):  # those that are not whole any more
-            self._finished[life] = [each for each in episodes if each[0] >= oldest]
+        for episodes in self._finished:
+            episodes.forget(oldest)
 
     @property
     def ages(self) -> list[int]:
@@ -98,15 +133,16 @@ class Replay:
     def begin_anew(self, life: int) -> None:
         """Forget all of one life."""
         self.since[life] = self._begun[life] = self.lived
-        self._finished[life] = []
+        self._finished[life] = Episodes()
 
     def newest_returns(self) -> list[float]:
         """[P] of each life's newest whole episode; NaN where there is none."""
         returns = []
         for life, episodes in enumerate(self._finished):
-            begun, count = episodes[-1] if episodes else (0, 0)
+            begun, count = episodes.table[-1].tolist() if len(episodes) else (0, 0)
             rows = torch.arange(begun, begun + count) % self.length
-            returns.append(float(self._rewards[life, rows].sum()) if episodes else float("nan"))
+            known = float(self._rewards[life, rows].sum()) if count else float("nan")
+            returns.append(known)
         return returns
 
     def running_actions(self, life: int) -> Tensor:
@@ -129,7 +165,8 @@ class Replay:
         """
         starts, lengths = [], []
         for life, episodes in enumerate(self._finished):
-            table = torch.tensor(episodes or [(0, 0)], device=chance.device)
+            whole = episodes.table if len(episodes) else np.zeros((1, 2), np.int64)
+            table = torch.from_numpy(whole).to(chance.device)
             count = len(table)
             chosen = table[(chance[life, :, 0] * count).long().clamp(max=count - 1)]
             room = (chosen[:, 1] - steps + 1).clamp(min=1)

@@ -10,7 +10,7 @@ import torch
 
 from epg.agents.buffer import Transitions
 from epg.agents.pieces import Pieces
-from epg.agents.replay import Replay
+from epg.agents.replay import Episodes, Replay
 
 LENGTHS = ((3, 5, 2, 7), (6, 1, 4, 6))
 """Of the finished episodes of two lives, of the same number of steps altogether; one runs on."""
@@ -107,3 +107,20 @@ def test_what_was_overwritten_is_drawn_no_more() -> None:
     for piece in range(50):
         rows = rows_of(pieces, 0, piece)
         assert [row[1] for row in rows] == [rows[0][1] + i for i in range(3)]
+
+
+def test_episodes_are_those_of_a_list_whatever_comes_and_goes() -> None:
+    rng = np.random.default_rng(0)
+    found, wanted, begun = Episodes(), [], 0
+    for _ in range(3000):
+        count = int(rng.integers(1, 20))
+        found.append(begun, count)
+        wanted.append((begun, count))
+        begun += count
+        if rng.random() < 0.3:
+            oldest = begun - int(rng.integers(0, 3000))
+            found.forget(oldest)
+            wanted = [each for each in wanted if each[0] >= oldest]
+        assert len(found) == len(wanted)
+    assert [tuple(row) for row in found.table.tolist()] == wanted
+    assert [tuple(row) for row in Episodes(wanted).table.tolist()] == wanted
