@@ -111,16 +111,27 @@ class RmsProp:
 def clip_by_norm(gradients: Parameters, norm: float, epsilon: float = 1e-6) -> Parameters:
     """Gradients [P, …], each agent's scaled as by torch.nn.utils.clip_grad_norm_ for it alone;
     epsilon: that is added to their norm there; 0 as in tf.clip_by_global_norm."""
-    square = torch.stack([g.reshape(len(g), -1).square().sum(1) for g in gradients.values()]).sum(0)
+    square = norms_of(gradients, square=True)
     kept = (square.sqrt() + epsilon <= norm) | (square == 0)  # not NaN, which stays NaN
     # No root is taken of what is kept, so gradients of 0 have finite derivatives of any order.
     scale = torch.where(kept, 1.0, norm / (torch.where(kept, 1.0, square).sqrt() + epsilon))
     return {name: gradient * _fit(scale, gradient) for name, gradient in gradients.items()}
 
 
+def norms_of(leaves: Parameters, square: bool = False) -> Tensor:
+    """[P] the norm of all leaves of an agent together, or its square.
+
+    Leaf by leaf: torch's sum over a stack of them rounds otherwise in other batches.
+    """
+    total: Tensor | float = 0.0
+    for leaf in leaves.values():
+        total = total + leaf.reshape(len(leaf), -1).square().sum(1)
+    assert isinstance(total, Tensor)
+    return total if square else total.sqrt()
+
+
 def constant(tensor: Tensor) -> Tensor:
-    """The same numbers, through which nothing is differentiated, neither backwards nor forwards:
-    `detach` alone keeps what forward mode carries along."""
+    """The same numbers, through which nothing is differentiated, neither backwards nor forwards."""
     primal: Tensor = forward_ad.unpack_dual(tensor).primal
     return primal.detach()
 

@@ -110,7 +110,7 @@ def _of_saved(
     if blind:  # said before anything is lived
         method.blind(params, LifetimeSeeds.of(protocol.seed, Purpose.EVALUATION, 0, 1))
     about = [f"{key} {value:g}" for key, value in method.about().items()]
-    about.append(settings_of(config.setup))
+    about.append(method.says or settings_of(config.setup))
     about += _differences(saved.config.setup, config.setup)
     if fitted is not task:
         about.append(

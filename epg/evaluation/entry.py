@@ -14,7 +14,7 @@ import numpy as np
 
 from epg.agents.base import Agents
 from epg.config import Setup
-from epg.errors import RunError
+from epg.errors import RunError, UserError
 from epg.farm import Farm
 from epg.farm.work import Outcome, Result, Runner, Shared, Unit, Work, Workload
 from epg.lifetime import live
@@ -45,6 +45,8 @@ class Entry:
     """fresh ones, for P seeds"""
     batch: int = BATCH
     """lifetimes in a unit, at most"""
+    least_updates: int = 1
+    """of a life, at least"""
 
 
 class Entries(Protocol):
@@ -80,6 +82,7 @@ def entry_of(
     return Entry(
         task, method, algorithm.about(setup) + remark, setup,
         lambda seeds: algorithm.agents(task, setup, seeds), algorithm.batch,
+        algorithm.least_updates,
     )  # fmt: skip
 
 
@@ -87,6 +90,12 @@ def check_entries(entries: Sequence[Entry], lifetimes: int) -> None:
     """Raise `UserError` if so many lifetimes of each are more than memory holds."""
     alone = launched_size() == 1  # ranks live in as small units as there is need for
     for entry in entries:
+        found = entry.setup.lifetime.updates
+        if found < entry.least_updates:
+            raise UserError(
+                f"method {entry.method}: needs lives of {entry.least_updates} updates at least, "
+                f"found {found}"
+            )
         at_once = min(entry.batch if alone else 2, lifetimes)
         check_lifetimes(entry.setup, entry.task, at_once)
     returns = sum(8 * lifetimes * entry.setup.lifetime.updates for entry in entries)
@@ -109,9 +118,10 @@ class EntryRunner(Runner):
         lived = live(entry.task, mdps, agents, seeds, entry.setup.lifetime)
         arrays = {
             "final_return": lived.final_return, "episode_returns": lived.episode_returns,
-            **{f"{COURSE}{name}": array for name, array in lived.course.items()},
-            **{f"{KEPT}{name}": array for name, array in lived.kept.items()},
         }  # fmt: skip
+        if self.purpose == Purpose.EVALUATION:
+            arrays |= {f"{COURSE}{name}": array for name, array in lived.course.items()}
+            arrays |= {f"{KEPT}{name}": array for name, array in lived.kept.items()}
         return Result(unit, arrays, lived.steps, lived.exploded)
 
     def collect(

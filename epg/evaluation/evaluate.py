@@ -142,15 +142,16 @@ class Evaluation:
     def tuned_rules(self) -> dict[str, Saved]:
         """What methods tuned within the lives on each task, by file name."""
         specs = {tasks.make(spec).name: spec for spec in self.protocol.tasks}
-        return {
+        made = {
             f"{tasks.file_name(task.task)}-{score.entry.method}": saved_eta(
                 score.entry.method, score.entry.task, specs[task.task], score.entry.setup,
-                score.result.kept,
+                self.protocol.seed, score.result.kept,
             )
             for task in self.tasks
             for score in task.scores
             if score.result.kept
         }  # fmt: skip
+        return {name: saved for name, saved in made.items() if saved is not None}
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""

@@ -22,6 +22,8 @@ METHODS = {
     "pretrained": "orchid", "td3": "saddlebrown", "ddpg": "darkolivegreen", "a2c": "0.2",
     "xu": "tomato", "vtrace": "slategray", "stac": "mediumseagreen", "stacx": "darkgreen",
     "frodo": "royalblue", "bmg": "darkviolet", "meta-entropy": "plum", "lirpg": "peru",
+    "xu-discount": "firebrick", "xu-lambda": "salmon", "xu-outer-value": "maroon",
+    "stac-return": "lightseagreen",
 }  # fmt: skip
 """Colours that methods have in every picture; those of a user's own have the last one."""
 BETWEEN: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": "--"}

@@ -22,8 +22,8 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "discount": (0.9, 0.95, 0.98, 0.99, 0.995, 0.999),
     "gae_lambda": (0.8, 0.9, 0.95, 0.98, 1.0),
     "clip": (0.1, 0.15, 0.2, 0.3, 0.4),
-    "entropy": (0.0, 0.001, 0.003, 0.01, 0.03, 0.1),
-    "meta_rate": (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3),
+    "entropy": (0.003, 0.01, 0.03, 0.1),
+    "meta_rate": (1e-3, 3e-3, 1e-2, 3e-2, 0.1),
 }
 """All values of each setting, in order; of those in RELATIVE times what is configured."""
 RELATIVE = ("steps_per_update", "minibatch")
@@ -35,7 +35,7 @@ COARSE: dict[str, tuple[Any, ...]] = {
     "discount": (0.99,),
     "gae_lambda": (0.95,),
     "clip": (0.2,),
-    "entropy": (0.01,),
+    "entropy": (0.01, 0.1),
     "meta_rate": (1e-2,),
 }
 """Those of the first round, every one with every other."""

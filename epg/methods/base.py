@@ -180,6 +180,11 @@ class Method(ABC):
         """Settings with which its agents learn at last, for people, by name."""
         return self.validated_as()
 
+    @property
+    def says(self) -> str:
+        """What its agents learn with, for people; empty: the settings of learning say it."""
+        return ""
+
     def validated_as(self) -> dict[str, float]:
         """On what validations hang besides the configuration's hash, by name."""
         return {}

@@ -30,6 +30,8 @@ from epg.rules.trace import Tracer
 from epg.seeds import LifetimeSeeds
 from epg.tasks.base import Task
 
+LEARNABLE = ("discount", "smoothing")
+"""Of A2C's return: γ and λ."""
 POLICY_GRADIENTS = "actor-critics on one torso; continuous or discrete actions"
 
 
@@ -144,6 +146,18 @@ class A2cMethod(RuleAlgorithm):
         )  # fmt: skip
 
     def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
+        for what, given in (("learned", self.learned), ("start", tuple(self.start))):
+            if unknown := [name for name in given if name not in LEARNABLE]:
+                raise UserError(
+                    f"{what} of method {type(self).__name__}: found {unknown[0]!r}; allowed: "
+                    + ", ".join(LEARNABLE)
+                )
+        if bool(self.learned) != self.tunes or (self.embedding and not self.learned):
+            raise UserError(
+                f"method {type(self).__name__}: learned is {self.learned!r}, tunes {self.tunes}, "
+                f"embedding {self.embedding}; allowed: something learned where it tunes, and there "
+                "alone"
+            )
         for name, start in self.start.items():
             if not 0 < start < 1 and not self.free:
                 raise UserError(
@@ -223,6 +237,8 @@ class Vtrace(RuleAlgorithm):
     lag = 8
     learned: ClassVar[tuple[str, ...]] = ()
     heads: ClassVar[int] = 1
+    tie_leak: ClassVar[bool] = False
+    """whether ρ and c leak alike"""
 
     def networks(self, task: Task, setup: Setup) -> HeadedNetworks:
         plain = super().networks(task, setup)
@@ -238,7 +254,7 @@ class Vtrace(RuleAlgorithm):
             "policy_weight": 1.0, "value_weight": self.value_weight,
             "entropy_weight": setup.learner.entropy, "leak_ratio": 1.0, "leak_trace": 1.0,
         }  # fmt: skip
-        return Stacx(networks, self.learned, outer)
+        return Stacx(networks, self.learned, outer, tie_leak=self.tie_leak)
 
 
 class StacReturn(Vtrace):

@@ -26,6 +26,12 @@ LEAST = 1e-3
 """From 0 and from 1 begins at least what is learned: a sigmoid is never either."""
 
 
+def free_number(start: float) -> float:
+    """Whose sigmoid is a number in 0 to 1, or next to it."""
+    start = min(max(start, LEAST), 1 - LEAST)
+    return math.log(start / (1 - start))
+
+
 @dataclass(frozen=True)
 class A2c(Rule):
     """Advantages times log-probabilities, squared errors of values, and entropy.
@@ -69,10 +75,7 @@ class A2c(Rule):
 
     def _free(self, name: str) -> float:
         start = float(self.start.get(name, getattr(self, name)))
-        if self.free:
-            return start
-        start = min(max(start, LEAST), 1 - LEAST)
-        return math.log(start / (1 - start))
+        return start if self.free else free_number(start)
 
     def coefficient(self, eta: Parameters, name: str) -> Tensor | float:
         """[P, 1] γ or λ, or one number for all."""
@@ -81,7 +84,7 @@ class A2c(Rule):
         number = eta[name] if self.free else torch.sigmoid(eta[name])
         return number.unsqueeze(1)
 
-    def shown(self, eta: Parameters) -> dict[str, Tensor]:
+    def shown(self, eta: Parameters, rollout: Rollout | None = None) -> dict[str, Tensor]:
         return {name: torch.as_tensor(self.coefficient(eta, name)).squeeze(1) for name in eta}
 
     # How θ is read
@@ -126,7 +129,7 @@ class A2c(Rule):
             self.coefficient(eta, "smoothing"),
         )
 
-    def entropy_of_loss(self, eta: Parameters, rollout: Rollout) -> Tensor | float:
+    def entropy_of_loss(self, eta: Parameters, rollout: Rollout | None) -> Tensor | float:
         """Weight of entropy, [P] or one number."""
         return self.entropy_weight
 

@@ -89,11 +89,12 @@ class RuleAgents(Agents):
             with torch.no_grad():
                 outputs = self._rule.outputs(*self._policies[0], new.observations)
                 behaviour = self.distribution.log_prob(outputs, new.actions)
-        size = self._online.learn(Rollout.of(new, behaviour, self._recent))
+        rollout = Rollout.of(new, behaviour, self._recent)
+        size = self._online.learn(rollout)
         self._recent = torch.cat((self._recent[:, 1:], new.rewards.mean(1, keepdim=True)), 1)
         self._keep()
         with torch.no_grad():
-            shown = self._rule.shown(self.eta)
+            shown = self._rule.shown(self.eta, rollout)
         return {**shown, SIZE: size} if self.course else {}
 
     @property

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from epg.agents.network import Parameters
-from epg.rules.a2c import A2c
+from epg.rules.a2c import LEAST, A2c
 from epg.rules.rollout import Rollout
 from epg.rules.rule import Fixed, Update
 
@@ -37,7 +37,8 @@ class LearnedEntropy(A2c):
     """H; 0: one number"""
 
     def init_eta(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        free = math.log(math.expm1(self.entropy_weight))
+        least = max(self.entropy_weight, LEAST)
+        free = least + math.log(-math.expm1(-least))  # whose softplus it is
         if not self.units:
             return {WEIGHT: np.array(free, np.float32)}
         first = rng.standard_normal((SEEN, self.units)) / math.sqrt(SEEN)
@@ -49,20 +50,24 @@ class LearnedEntropy(A2c):
             f"{WEIGHT}.1.bias": np.array(free, np.float32),
         }
 
-    def entropy_of_loss(self, eta: Parameters, rollout: Rollout) -> Tensor | float:
+    def entropy_of_loss(self, eta: Parameters, rollout: Rollout | None) -> Tensor | float:
         if not eta:
             return self.entropy_weight
         if not self.units:
             return functional.softplus(eta[WEIGHT])
+        assert rollout is not None
         assert rollout.recent is not None
         below = torch.bmm(rollout.recent.unsqueeze(1), eta[f"{WEIGHT}.0.weight"]).squeeze(1)
         hidden = torch.tanh(below + eta[f"{WEIGHT}.0.bias"])
         free = (hidden * eta[f"{WEIGHT}.1.weight"]).sum(1) + eta[f"{WEIGHT}.1.bias"]
         return functional.softplus(free)
 
-    def shown(self, eta: Parameters) -> dict[str, Tensor]:
-        name = f"{WEIGHT}.1.bias" if self.units else WEIGHT
-        return {"entropy_weight": functional.softplus(eta[name])} if eta else {}
+    def shown(self, eta: Parameters, rollout: Rollout | None = None) -> dict[str, Tensor]:
+        if not eta:
+            return {}
+        if rollout is None and self.units:
+            return {"entropy_weight": functional.softplus(eta[f"{WEIGHT}.1.bias"])}
+        return {"entropy_weight": torch.as_tensor(self.entropy_of_loss(eta, rollout))}
 
 
 @dataclass(frozen=True)

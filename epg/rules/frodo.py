@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from epg.agents.network import Parameters
+from epg.agents.optimizers import norms_of
 from epg.rules.a2c import A2c
 from epg.rules.recurrent import backward_lstm
 from epg.rules.rollout import Rollout, next_rows
@@ -47,9 +48,8 @@ class Frodo(A2c):
         drawn = {name: rng.uniform(-bound, bound, shape) for name, shape in shapes.items()}
         return {name: np.asarray(array, np.float32) for name, array in drawn.items()}
 
-    def shown(self, eta: Parameters) -> dict[str, Tensor]:
-        square = torch.stack([p.flatten(1).square().sum(1) for n, p in eta.items() if n != "shift"])
-        return {"target_norm": square.sum(0).sqrt()}
+    def shown(self, eta: Parameters, rollout: Rollout | None = None) -> dict[str, Tensor]:
+        return {"weights_norm": norms_of(eta)}
 
     def returns(self, eta: Parameters, theta: Parameters, rollout: Rollout) -> Tensor:
         """[P, T] G, with values of θ among its inputs."""

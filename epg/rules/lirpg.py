@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from epg.agents.network import Parameters
+from epg.agents.optimizers import norms_of
 from epg.rules.a2c import A2c
 from epg.rules.networks import HeadedNetworks
 from epg.rules.returns import lambda_returns
@@ -49,8 +50,8 @@ class Lirpg(A2c):
         drawn = self.intrinsic.init(rng)
         return {name: array for name, array in drawn.items() if not name.endswith("log_std")}
 
-    def shown(self, eta: Parameters) -> dict[str, Tensor]:
-        return {"reward_norm": eta["reward.weight"].flatten(1).square().sum(1).sqrt()}
+    def shown(self, eta: Parameters, rollout: Rollout | None = None) -> dict[str, Tensor]:
+        return {"reward_weights_norm": norms_of({"": eta["reward.weight"]})}
 
     def own_rewards(self, eta: Parameters, rollout: Rollout) -> Tensor:
         """[P, T] in (−1, 1): one for each discrete action, or linear in a continuous one within

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from epg.agents.network import Parameters
-from epg.agents.optimizers import State
+from epg.agents.optimizers import State, norms_of
 from epg.rules.rollout import Rollout
 from epg.rules.rule import Fixed, Optimizer, Update, meta_gradient
 from epg.rules.trace import Trace, Tracer
@@ -37,8 +37,7 @@ class Online:
     """P agents of a rule: θ, η and the moments of both. Every leaf is [P, …]."""
 
     def __init__(self, update: Update, tuning: Tuning, theta: Parameters, eta: Parameters) -> None:
-        if update.rule.ahead and (tuning.judged == "halves" or tuning.tracer is not None):
-            raise ValueError("a rule that looks ahead is judged by rollouts of its window alone")
+        _check(update, tuning)
         self.update = update
         self.tuning = tuning
         self.eta = {name: p.detach() for name, p in eta.items()}
@@ -124,13 +123,17 @@ class Online:
         size = rollout.rewards.new_zeros(len(rollout.rewards))
         if self._trace is None:
             self._trace = tracer.begin(self.eta, self.theta, self.moments)
+            moved, _ = self._moved(self.theta, self.moments, rollout, True)
+            meta_gradient(norms_of(moved), self.eta)  # is an error where some η is not read
         else:
             outer = self._judged([rollout])
             size = self._step(tracer.gradient(self.eta, self.theta, outer, self._trace))
+        start = {name: p.detach() for name, p in self.theta.items()}
         self.theta, self.moments, self._trace = tracer.update(
             self.update, self.eta, self.theta, self.moments, rollout, self._trace
         )
         self._begin()
+        self._start = start
         return size
 
     def _tune(self, outer: Tensor) -> Tensor:
@@ -141,5 +144,21 @@ class Online:
         """[P] the norm of η's gradient, which η has gone down."""
         assert self._optimizer is not None
         self.eta, self._eta_moments = self._optimizer.step(self.eta, self._eta_moments, gradients)
-        squares = [g.reshape(len(g), -1).square().sum(1) for g in gradients.values()]
-        return torch.stack(squares).sum(0).sqrt()
+        return norms_of(gradients)
+
+
+def _check(update: Update, tuning: Tuning) -> None:
+    """Raise `ValueError` for a way of tuning that a rule does not have."""
+    rule = update.rule
+    other = tuning.judged == "halves" or tuning.tracer is not None
+    for wrong, why in (
+        (rule.ahead and other, "a rule that looks ahead is judged by rollouts of its window alone"),
+        (rule.same_rollout and other, "a rule judged on what it learned from knows no other way"),
+        (tuning.judged == "halves" and tuning.tracer, "halves have no trace"),
+        (
+            tuning.inner_steps > 1 and (other or rule.same_rollout),
+            f"{tuning.inner_steps} inner steps are for windows alone; found a way of one",
+        ),
+    ):
+        if wrong:
+            raise ValueError(why)

@@ -6,7 +6,6 @@ Shape letters: P learners, T steps, D features, S states.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from epg.agents.distributions import Categorical
 from epg.agents.network import Parameters
+from epg.rules.a2c import free_number
 from epg.rules.returns import lambda_returns
 from epg.rules.rollout import Rollout
 from epg.rules.rule import Fixed, Rule, Update
@@ -55,7 +55,7 @@ class Prediction(Rule):
         if self.start is not None:
             return self.start
         number = float(getattr(self, name))
-        return number if self.free else math.log(number / (1 - number))
+        return number if self.free else free_number(number)
 
     def coefficient(self, eta: Parameters, name: str) -> Tensor | float:
         """[P, 1], [P, T] of the states entered, or one number for all."""

@@ -58,8 +58,9 @@ class Fixed:
 class Rule(ABC):
     """How P agents learn. Every leaf of θ and η is [P, …], and agents never mix.
 
-    No rule detaches anything: what must not be moved by a loss is read from `frozen`, the same
-    numbers as θ, in which the caller does not differentiate.
+    What must not be moved by a loss is read from `frozen`, the same numbers as θ, in which the
+    caller does not differentiate; rules detach data alone: what an action's probability was, and an
+    η that is an input.
     """
 
     distribution: Distribution
@@ -101,8 +102,9 @@ class Rule(ABC):
     def outputs(self, eta: Parameters, theta: Parameters, observations: Tensor) -> Tensor:
         """[P, R, K] of the policies that act."""
 
-    def shown(self, eta: Parameters) -> dict[str, Tensor]:
-        """Numbers [P] by name that say what η has come to, for people."""
+    def shown(self, eta: Parameters, rollout: Rollout | None = None) -> dict[str, Tensor]:
+        """Numbers [P] by name that say what η has come to, for people; on a rollout, if any, where
+        they hang on one."""
         return {}
 
 
@@ -126,7 +128,7 @@ class Update:
         if not graph:
             eta = {name: p.detach() for name, p in eta.items()}
             theta = {name: p.detach() for name, p in theta.items()}
-        theta, seen, frozen = views_of(theta, self.exact)
+        theta, seen, frozen = views_of(theta, self.exact and graph)
         loss = self.rule.loss(eta, seen, frozen, rollout)
         return descend(loss, seen, theta, moments, self.optimizer, self.clip, graph)
 

@@ -26,6 +26,8 @@ NAMES = (
 """γ, λ, g_p, g_v, g_e, α_ρ, α_c: each the sigmoid of a free number."""
 WEIGHTS = ("policy_weight", "value_weight", "entropy_weight")
 """Of which each is also times its outer value."""
+MOST = 20.0
+"""Of the logarithm of a ratio π/μ: beyond float32's range a leak of 0 times it is no number."""
 START = 4.6
 """Of free numbers, whose sigmoid is 0.99 (recalled, not read in the paper)."""
 
@@ -70,7 +72,8 @@ class Stacx(Rule):
         return self.networks.init(rng)
 
     def init_eta(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        return {name: np.full(self.count, START, np.float32) for name in self.learned}
+        learned = [n for n in self.learned if not (n == "leak_trace" and self.tie_leak)]
+        return {name: np.full(self.count, START, np.float32) for name in learned}
 
     def coefficient(self, eta: Parameters, name: str, head: int) -> Tensor | float:
         """[P, 1], or one number for all."""
@@ -81,7 +84,7 @@ class Stacx(Rule):
         scale = self.outer_values[name] if name in WEIGHTS else 1.0
         return scale * torch.sigmoid(eta[name][:, head : head + 1])
 
-    def shown(self, eta: Parameters) -> dict[str, Tensor]:
+    def shown(self, eta: Parameters, rollout: Rollout | None = None) -> dict[str, Tensor]:
         return {name: torch.as_tensor(self.coefficient(eta, name, 0)).squeeze(1) for name in eta}
 
     # How θ is read
@@ -120,9 +123,11 @@ class Stacx(Rule):
         following = networks.value(frozen, after, f"value{head}")
         constant = networks.outputs(frozen, seen, name)
         log_mu = rollout.behaviour
-        if log_mu is None:
-            log_mu = self.distribution.log_prob(constant, rollout.actions).detach()
-        ratios = torch.exp(self.distribution.log_prob(constant, rollout.actions) - log_mu)
+        if log_mu is None:  # the first head acted, as it is
+            acted = networks.outputs(frozen, seen, networks.policies[0])
+            log_mu = self.distribution.log_prob(acted, rollout.actions).detach()
+        log_ratios = self.distribution.log_prob(constant, rollout.actions) - log_mu
+        ratios = torch.exp(log_ratios.clamp(max=MOST))
         discounts = now("discount") * rollout.going_on
         leak = (now("leak_ratio"), now("leak_trace"))
         targets, weights = vtrace(

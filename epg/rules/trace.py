@@ -64,7 +64,8 @@ class Tracer:
         every = torch.autograd.grad(outer.sum(), leaves, materialize_grads=True)
         by_theta = zip(learned, every, strict=False)
         # [n, P] by way of θ
-        each = torch.stack([(g * trace[n]).flatten(2).sum(2) for n, g in by_theta]).sum(0)
+        each = sum((g * trace[n]).flatten(2).sum(2) for n, g in by_theta)
+        assert isinstance(each, Tensor)
         gradients, first = {}, 0
         for (name, leaf), direct in zip(eta.items(), every[len(learned) :], strict=True):
             count = leaf[0].numel()

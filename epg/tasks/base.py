@@ -39,6 +39,10 @@ class Varied:
     """if not empty, one of these is drawn"""
     allowed: tuple[float, float] | None = None
     """how far a user may move the range; None for not beyond low and high"""
+    whole: bool = False
+    """whether whole numbers are drawn, low and high among them"""
+    log: bool = False
+    """whether the logarithm is uniform, before it is rounded if `whole`"""
     source: str = ""
     """where the range comes from, if it is not a user's"""
 
@@ -46,6 +50,11 @@ class Varied:
         """A number, or a list of `count`."""
         if self.choices:
             return float(rng.choice(self.choices))
+        if self.log:
+            drawn = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+            return round(drawn) if self.whole else drawn
+        if self.whole:
+            return int(rng.integers(int(self.low), int(self.high), endpoint=True))
         return np.asarray(rng.uniform(self.low, self.high, self.count)).tolist()
 
     def within(self, given: Any) -> Varied:
@@ -67,6 +76,8 @@ class Varied:
                 f"{self.name}: found {given!r}, allowed: a number or [low, high], "
                 f"{least:g} to {most:g} {self.unit}".rstrip()
             )
+        if self.whole and not all(float(n).is_integer() for n in numbers):
+            raise UserError(f"{self.name}: found {given!r}, allowed: whole numbers")
         return replace(self, low=float(numbers[0]), high=float(numbers[1]), source="")
 
     def show_range(self) -> str:

@@ -1,4 +1,7 @@
-"""What episodes start with, or steps find: noise, drawn ahead for all environments of a batch.
+"""What episodes start with, or steps find: noise, of each environment's own.
+
+`Resets` draws ahead whatever a generator can draw; `Uniforms` has uniform numbers alone, for many
+thousand environments at once.
 
 Shape letters: P environments, S numbers drawn for one reset.
 """
@@ -67,3 +70,54 @@ class Resets:
         self._renewed[:] = used
         if self._rows is not self._table:
             self._rows.copy_(self._table)
+
+
+GOLDEN = -7046029254386353131  # 2⁶⁴ / golden ratio, odd, as torch's signed integers have it
+MIX = ((30, -4658895280553007687), (27, -7723592293110705685))
+BITS = 53
+
+
+class Uniforms:
+    """The k-th row of environment i is made of its key and k, whatever the others do.
+
+    Steele, Lea & Flood 2014, splitmix64: https://doi.org/10.1145/2660193.2660195. The key is the
+    first number of `rngs[i]`. Nothing is drawn ahead, and nothing loops over environments.
+    """
+
+    def __init__(self, rngs: Sequence[np.random.Generator], size: int, device: str) -> None:
+        keys = [int(rng.integers(-(2**63), 2**63)) for rng in rngs]
+        self._keys = torch.tensor(keys, device=device)
+        self._used = torch.zeros_like(self._keys)
+        self._size = size
+        self._offsets = torch.arange(1, size + 1, device=device) * GOLDEN
+
+    def next(self) -> Tensor:
+        """The next numbers of each environment, [P, S] float64, in [0, 1)."""
+        counts = self._keys + self._used * self._size * GOLDEN
+        return uniform(counts[:, None] + self._offsets)
+
+    def advance(self, used: Tensor) -> None:
+        """Use up the next numbers where `used`, [P] bool."""
+        self._used += used
+
+
+def uniform(counts: Tensor) -> Tensor:
+    """A number in [0, 1) of each of these int64, which it overwrites."""
+    for shift, factor in MIX:
+        counts = _stir(counts, shift).mul_(factor)
+    high = (_stir(counts, 31) >> (64 - BITS)).bitwise_and_((1 << BITS) - 1)
+    return high.to(torch.float64).mul_(2.0**-BITS)
+
+
+def _stir(counts: Tensor, shift: int) -> Tensor:
+    """Each bit also where it is after a shift to the right: torch's own drags the sign along."""
+    return counts.bitwise_xor_((counts >> shift).bitwise_and_((1 << (64 - shift)) - 1))
+
+
+def numbers_of(
+    rngs: Sequence[np.random.Generator], draw: Draw | int, device: str
+) -> Resets | Uniforms:
+    """What `draw` draws, or that many uniform numbers."""
+    if isinstance(draw, int):
+        return Uniforms(rngs, draw, device)
+    return Resets(rngs, draw, device)

@@ -1,43 +1,91 @@
-"""Grid worlds: an agent that walks from cell to cell, and objects that lie in them.
+"""The geometry of grid worlds: cells that actions lead to, walls, cells that are free.
 
-The two-coloured grid is that of Flennerhag et al. 2022: https://arxiv.org/abs/2109.04504
-
-Shape letters: P environments, C cells, K of them taken.
+Shape letters: P environments, G grids, C cells, A actions, K cells taken, N cells drawn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-
-from epg.tasks.base import Batch, Mdp, Task, Varied
-from epg.tasks.native import LifelongBatch, one_hot
 
 DIRECTIONS = ((-1, 0), (0, 1), (1, 0), (0, -1))
 """Rows and columns that each action leads on: up, right, down, left."""
-SIZE = 5
-CELLS = SIZE * SIZE
-STEP_COST = 0.04
 
 
 class Grid:
-    """Cells numbered row by row, with a wall around them."""
+    """Cells numbered row by row, with a wall around them; blocked cells are walls, too."""
 
-    def __init__(self, height: int, width: int, device: str = "cpu") -> None:
-        rows, columns = np.divmod(np.arange(height * width), width)
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        device: str = "cpu",
+        directions: Sequence[tuple[int, int]] = DIRECTIONS,
+        blocked: Iterable[int] = (),
+    ) -> None:
+        cells = np.arange(height * width)
+        rows, columns = np.divmod(cells, width)
         led = [
             np.clip(rows + down, 0, height - 1) * width + np.clip(columns + right, 0, width - 1)
-            for down, right in DIRECTIONS
+            for down, right in directions
         ]
-        self._led = torch.from_numpy(np.stack(led, 1)).to(device)  # [C, 4]
+        walls = list(blocked)
+        towards = np.stack(led, 1)
+        towards = np.where(np.isin(towards, walls), cells[:, None], towards)
+        self.led = torch.from_numpy(towards).to(device)  # [C, A]
+        self.free = torch.from_numpy(cells[~np.isin(cells, walls)]).to(device)
 
     def move(self, cells: Tensor, actions: Tensor) -> Tensor:
         """Where actions [P] lead to from cells [P]; a wall leaves one where one is."""
-        return self._led[cells, actions]
+        return self.led[cells, actions]
+
+
+class Grids:
+    """The grids of P environments, of up to C cells each; what is equal is kept once."""
+
+    def __init__(self, kinds: Sequence[Grid], which: Sequence[int], device: str) -> None:
+        """`which` of G kinds of grids each environment has, [P]."""
+        cells = max(len(kind.led) for kind in kinds)
+        led = torch.zeros(len(kinds), cells, kinds[0].led.shape[1], dtype=torch.int64)
+        free, rank = led[:, :, 0].clone(), led[:, :, 0].clone()
+        for number, kind in enumerate(kinds):
+            led[number, : len(kind.led)] = kind.led
+            free[number, : len(kind.free)] = kind.free
+            rank[number, kind.free] = torch.arange(len(kind.free))
+        self._led = led.to(device)  # [G, C, A]
+        self._free = free.to(device)  # [G, C]: the cells that are no walls, in order
+        self._rank = rank.to(device)  # [G, C]: where in that order each is
+        self._which = torch.tensor(which, device=device)
+        self._frees = torch.tensor([len(kind.free) for kind in kinds], device=device)[self._which]
+
+    def move(self, cells: Tensor, actions: Tensor) -> Tensor:
+        """Where actions [P] lead to from cells [P]; a wall leaves one where one is."""
+        return self._led[self._which, cells, actions]
+
+    def free_cells(self, numbers: Tensor, taken: Tensor) -> Tensor:
+        """Different cells [P, N], evenly among those that are neither walls nor taken.
+
+        numbers: [P, N], uniform in [0, 1). taken: [P, K], no walls, and different, but that the
+        first may be among the others.
+        """
+        grids = self._which[:, None]
+        ranks = self._rank[grids, taken]
+        again = (ranks[:, 1:] == ranks[:, :1]).any(1)
+        ranks[:, 0] = torch.where(again, self._free.shape[1], ranks[:, 0])  # beyond all others
+        left = self._frees - ranks.shape[1] + again
+        found: list[Tensor] = []  # different numbers of cells among those left
+        in_order: list[Tensor] = []
+        for before, each in enumerate(numbers.unbind(1)):
+            room = left - before
+            number = _skip((each * room).to(torch.int64).minimum(room - 1), in_order)
+            in_order = _put_in(number, in_order)
+            found.append(number)
+        beside = ranks.sort(1).values.unbind(1)
+        among_free = _skip(torch.stack(found, 1), [rank[:, None] for rank in beside])
+        return self._free[grids, among_free]
 
 
 def free_cell(number: Tensor, taken: Tensor) -> Tensor:
@@ -45,79 +93,19 @@ def free_cell(number: Tensor, taken: Tensor) -> Tensor:
 
     taken: [P, K], all different in a row.
     """
-    for cell in taken.sort(1).values.unbind(1):
+    return _skip(number, taken.sort(1).values.unbind(1))
+
+
+def _skip(number: Tensor, in_order: Sequence[Tensor]) -> Tensor:
+    for cell in in_order:
         number = number + (number >= cell)
     return number
 
 
-class TwoColours(Task):
-    """Observation: the cells of the agent and of the objects of colour 0 and of colour 1, one-hot.
-
-    Colour 0 pays in the first `flip` steps of a life, colour 1 in the next, and so on.
-    """
-
-    name = "two-colours"
-    summary = "collect objects of the colour that pays; which one does flips, untold"
-    observation_size = 3 * CELLS
-    action_size = len(DIRECTIONS)
-    discrete = True
-    horizon = 100
-    varied = (
-        Varied("flip", 100_000, 100_000, "steps", "of a life, between two flips; not observed",
-               allowed=(1, 1e9), source="as in the paper"),
-    )  # fmt: skip
-
-    def batch(
-        self,
-        mdps: Sequence[Mdp],
-        rngs: Sequence[np.random.Generator],
-        device: str = "cpu",
-        restart: bool = True,
-    ) -> Batch:
-        return TwoColoursBatch(mdps, self.horizon, rngs, device, restart)
-
-
-def _start(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
-    cells = rng.random((n, CELLS)).argsort(1)[:, :3]
-    return np.concatenate([cells, np.zeros((n, 1))], 1)
-
-
-def _new_cells(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
-    """Numbers of cells among those that the agent and one object leave free."""
-    return rng.integers(0, CELLS - 2, (n, 1)).astype(np.float64)
-
-
-class TwoColoursBatch(LifelongBatch):
-    """P grids; state: cells of the agent and of both objects; 1 if it came to colour 0, -1 to 1."""
-
-    def __init__(
-        self,
-        mdps: Sequence[Mdp],
-        horizon: int,
-        rngs: Sequence[np.random.Generator],
-        device: str,
-        restart: bool,
-    ) -> None:
-        super().__init__(rngs, _start, _new_cells, horizon, device, restart)
-        self._flip = torch.tensor([m["flip"] for m in mdps], dtype=torch.float64, device=device)
-        self._grid = Grid(SIZE, SIZE, device)
-
-    def move(self, state: Tensor, actions: Tensor) -> Tensor:
-        agent, *objects, _ = state.to(torch.int64).unbind(1)
-        agent = self._grid.move(agent, actions)
-        met = [agent == cell for cell in objects]
-        stays = torch.where(met[0], objects[1], objects[0])
-        new = free_cell(self.chance[:, 0].to(torch.int64), torch.stack([agent, stays], 1))
-        placed = [torch.where(m, new, cell) for m, cell in zip(met, objects, strict=True)]
-        colour = met[0].to(torch.int64) - met[1].to(torch.int64)
-        return torch.stack([agent, *placed, colour], 1).to(torch.float64)
-
-    def reward(self, state: Tensor) -> Tensor:
-        flipped = (self.clock / self._flip).floor() % 2 == 1
-        return torch.where(flipped, -state[:, 3], state[:, 3]) - STEP_COST
-
-    def ends(self, state: Tensor) -> Tensor:
-        return torch.zeros_like(state[:, 0], dtype=torch.bool)
-
-    def observe(self, state: Tensor) -> Tensor:
-        return torch.cat([one_hot(cells, CELLS) for cells in state[:, :3].unbind(1)], 1)
+def _put_in(new: Tensor, in_order: Sequence[Tensor]) -> list[Tensor]:
+    """K + 1 columns in order, of K that are and a new one."""
+    columns = []
+    for cell in in_order:
+        columns.append(cell.minimum(new))
+        new = cell.maximum(new)
+    return [*columns, new]

@@ -192,6 +192,7 @@ def test_the_divergence_from_before_holds_a_policy_where_it_is() -> None:
 def test_tied_leaks_are_one_number() -> None:
     rule = stacx(tie_leak=True)
     eta = drawn(rule.init_eta, 1)
+    assert "leak_trace" not in eta
     both = (rule.coefficient(eta, name, 1) for name in NAMES[-2:])
     assert torch.equal(*both)  # type: ignore[arg-type]
 

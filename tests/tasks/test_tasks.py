@@ -31,19 +31,27 @@ SPECS: list[tasks.Spec] = [
     {"name": "two-colours", "flip": [7, 90]},
 ]
 DISCRETE = [
-    "acrobot", "aliased-chain", "cart-pole", "catch", "drifting-walk", "mountain-car",
+    "acrobot", "aliased-chain", "cart-pole", "catch", "delayed-chain", "delayed-chain-distract",
+    "delayed-chain-noisy", "drifting-walk", "grid-all", "grid-dense", "grid-long",
+    "grid-long-dense", "grid-longer", "grid-sparse", "mountain-car", "random-grid-dense",
+    "random-grid-long", "random-grid-small", "random-grid-sparse", "random-grid-very-dense",
     "signal-chain", "two-colours", "gym:CartPole-v1", ["cart-pole", "acrobot", "mountain-car"],
     {"name": "acrobot", "masked": True}, {"name": "cart-pole", "delayed": 20, "masked": True},
     {"name": "two-colours", "flip": [7, 90]},
 ]  # fmt: skip
 FEW_MDPS = [
-    "acrobot", "aliased-chain", "ant", "cart-pole", "catch", "dir-half-cheetah", "dir-hopper",
-    "drifting-walk", "half-cheetah", "hopper", "lunar-lander-continuous", "mountain-car",
-    "reacher", "signal-chain", "two-colours", "walker2d",
+    "acrobot", "aliased-chain", "ant", "cart-pole", "catch", "delayed-chain",
+    "delayed-chain-distract", "delayed-chain-noisy", "dir-half-cheetah", "dir-hopper",
+    "drifting-walk", "grid-sparse", "half-cheetah", "hopper", "lunar-lander-continuous",
+    "mountain-car", "random-grid-dense", "random-grid-long", "random-grid-small",
+    "random-grid-sparse", "random-grid-very-dense", "reacher", "signal-chain", "two-colours",
+    "walker2d",
 ]  # fmt: skip
-"""In which nothing varies, or a direction alone."""
-SHORT = ["drifting-walk"]
+"""In which nothing varies, or a direction or a cell alone."""
+SHORT = ["drifting-walk", "random-grid-small", "random-grid-sparse"]
 """Whose episodes end within a few steps."""
+SELDOM = ("delayed-chain", "grid-", "random-grid-")
+"""How those begin that may pay nothing for long."""
 
 
 @pytest.fixture(params=SPECS, ids=tasks.label)
@@ -155,10 +163,13 @@ def test_an_ended_environment_rests_until_reset(task: Task) -> None:
         assert torch.equal(step.truncated[rests], before.truncated[rests])
         assert (step.reward[rests] == 0).all()
     assert (steps[-1].terminated | steps[-1].truncated).all()
-    batch.reset()
+    first = batch.reset()
     again = [batch.step(a) for a in actions(task, 4)[:20]]
     assert not (again[0].terminated | again[0].truncated).any()
-    assert torch.stack([step.reward for step in again]).any(0).all()  # paid again, soon or late
+    moved = torch.stack([(step.observation != first).any(1) for step in again])
+    paid = torch.stack([step.reward for step in again])
+    assert moved.any(0).all()
+    assert paid.any(0).all() or task.name.startswith(SELDOM)  # paid again, soon or late
 
 
 def test_resting_and_restarting_environments_live_the_same_first_episode(task: Task) -> None:
