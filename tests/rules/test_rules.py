@@ -167,7 +167,12 @@ def test_b_agents_together_are_each_alone(name: str) -> None:
         def some(leaves: Parameters) -> Parameters:
             return {n: p[which].clone() for n, p in leaves.items()}
 
-        online = Online(Update(rule, Adam(0.01)), Tuning(Adam(0.1), 2), some(theta), some(eta))
+        online = Online(
+            Update(rule, Adam(0.01)),
+            Tuning(Adam(0.1), 1 if rule.same_rollout else 2),
+            some(theta),
+            some(eta),
+        )
         for part in parts:
             online.learn(part.mapped(lambda leaf: leaf[which]))
         return online
@@ -282,8 +287,10 @@ def test_f_where_eta_stands_still_learning_is_the_plain_rule(name: str) -> None:
         return online.theta
 
     plain = lives(Tuning(None))
-    tunings = [Tuning(Sgd(0.0)), Tuning(Sgd(0.0), 2)]
-    if not rule.ahead and name != "prediction, states":
+    tunings = [Tuning(Sgd(0.0))]
+    if not rule.same_rollout:
+        tunings.append(Tuning(Sgd(0.0), 2))
+    if not (rule.ahead or rule.same_rollout) and name != "prediction, states":
         tunings.append(Tuning(Sgd(0.0), judged="halves"))
     for tuning in tunings:
         moved = lives(tuning)
