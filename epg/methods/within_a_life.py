@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
 
 from epg.agents.base import Agents
 from epg.agents.distributions import distribution_of
@@ -70,6 +71,14 @@ class RuleAlgorithm(Algorithm):
         distribution = distribution_of(task.discrete, task.action_size)
         agent = setup.agent
         return HeadedNetworks(task.observation_size, distribution, agent.hidden, agent.activation)
+
+    def a2c(self, setup: Setup) -> dict[str, Any]:
+        """What every rule that is A2C's takes of a configuration."""
+        learner = setup.learner
+        return {
+            "discount": learner.discount, "smoothing": learner.gae_lambda,
+            "value_weight": self.value_weight, "entropy_weight": learner.entropy,
+        }  # fmt: skip
 
     def about(self, setup: Setup) -> str:
         learner = setup.learner
@@ -139,11 +148,7 @@ class A2cMethod(RuleAlgorithm):
     """whether γ and λ may leave 0 to 1"""
 
     def networks(self, task: Task, setup: Setup) -> HeadedNetworks:
-        plain = super().networks(task, setup)
-        return HeadedNetworks(
-            plain.observation_size, plain.distribution, plain.hidden, plain.activation,
-            context=self.embedding,
-        )  # fmt: skip
+        return replace(super().networks(task, setup), context=self.embedding)
 
     def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
         for what, given in (("learned", self.learned), ("start", tuple(self.start))):
@@ -167,9 +172,8 @@ class A2cMethod(RuleAlgorithm):
             if start > 1:
                 logger.warning("%s begins at %g: returns grow with every step", name, start)
         return A2c(
-            networks, setup.learner.discount, setup.learner.gae_lambda, self.learned, self.start,
-            self.free, value_weight=self.value_weight, entropy_weight=setup.learner.entropy,
-            embedding=self.embedding,
+            networks, learned=self.learned, start=self.start, free=self.free,
+            embedding=self.embedding, **self.a2c(setup),
         )  # fmt: skip
 
 
@@ -216,11 +220,7 @@ class XuOuterValue(Xu):
     tuned_as = "xu-outer-value"
 
     def networks(self, task: Task, setup: Setup) -> HeadedNetworks:
-        plain = super().networks(task, setup)
-        return HeadedNetworks(
-            plain.observation_size, plain.distribution, plain.hidden, plain.activation,
-            {"value": 1, OUTER_VALUE: 1}, context=self.embedding,
-        )  # fmt: skip
+        return replace(super().networks(task, setup), heads={"value": 1, OUTER_VALUE: 1})
 
 
 class Vtrace(RuleAlgorithm):
@@ -241,12 +241,8 @@ class Vtrace(RuleAlgorithm):
     """whether ρ and c leak alike"""
 
     def networks(self, task: Task, setup: Setup) -> HeadedNetworks:
-        plain = super().networks(task, setup)
         policies, values = heads(self.heads)
-        return HeadedNetworks(
-            plain.observation_size, plain.distribution, plain.hidden, plain.activation, values,
-            policies,
-        )  # fmt: skip
+        return replace(super().networks(task, setup), heads=values, policies=policies)
 
     def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
         outer = {
@@ -315,9 +311,7 @@ class FrodoMethod(RuleAlgorithm):
 
     def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
         return Frodo(
-            networks, setup.learner.discount, setup.learner.gae_lambda,
-            value_weight=self.value_weight, entropy_weight=setup.learner.entropy, units=self.units,
-            consistency=self.consistency,
+            networks, units=self.units, consistency=self.consistency, **self.a2c(setup)
         )  # fmt: skip
 
 
@@ -337,11 +331,7 @@ class BmgMethod(RuleAlgorithm):
     units: ClassVar[int] = 32
 
     def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
-        return Bmg(
-            networks, setup.learner.discount, setup.learner.gae_lambda,
-            value_weight=self.value_weight, entropy_weight=setup.learner.entropy, units=self.units,
-            ahead=self.ahead,
-        )  # fmt: skip
+        return Bmg(networks, units=self.units, ahead=self.ahead, **self.a2c(setup))
 
 
 class MetaGradientEntropy(BmgMethod):
@@ -357,10 +347,7 @@ class MetaGradientEntropy(BmgMethod):
     ahead = 0
 
     def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
-        return LearnedEntropy(
-            networks, setup.learner.discount, setup.learner.gae_lambda,
-            value_weight=self.value_weight, entropy_weight=setup.learner.entropy, units=self.units,
-        )  # fmt: skip
+        return LearnedEntropy(networks, units=self.units, **self.a2c(setup))
 
 
 class LirpgMethod(RuleAlgorithm):
@@ -378,8 +365,4 @@ class LirpgMethod(RuleAlgorithm):
     own_share: ClassVar[float] = 0.01
 
     def rule(self, networks: HeadedNetworks, setup: Setup) -> Rule:
-        return Lirpg(
-            networks, setup.learner.discount, setup.learner.gae_lambda,
-            value_weight=self.value_weight, entropy_weight=setup.learner.entropy,
-            own_share=self.own_share,
-        )  # fmt: skip
+        return Lirpg(networks, own_share=self.own_share, **self.a2c(setup))
