@@ -12,13 +12,13 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from vectors import close, load
 
 from epg.agents.network import Parameters
 from epg.agents.optimizers import Adam, Sgd
 from epg.rules.lpg import Lpg, LpgNetworks
 from epg.rules.lpg_gradient import Apart, LpgGradient, Regularisers
 from epg.rules.rollout import Rollout
-from tests.rules.test_vectors import close, load
 
 FILES = ["lpg_tabular_sgd", "lpg_mlp_adam"]
 GATES = {"ir": "reset.weight", "iz": "update.weight", "in": "new.weight",

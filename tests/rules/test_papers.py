@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from drawn import AGENTS, STEPS, drawn, networks, rollouts, stacx
 from torch import Tensor
 
 from epg.agents.network import Parameters
@@ -23,7 +24,6 @@ from epg.rules.returns import bootstrapped, lambda_returns, vtrace
 from epg.rules.rollout import Rollout
 from epg.rules.rule import Fixed, Update, meta_gradient
 from epg.rules.stacx import NAMES, Stacx
-from tests.rules.test_rules import AGENTS, STEPS, drawn, networks, rollouts, stacx
 
 ONE = A2c(networks())
 TO_THE_BIT = {"rtol": 1e-12, "atol": 1e-14}

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from test_vectors import GRADIENTS, close, control, eta_of, load, rollout_of
+from vectors import GRADIENTS, close, control, eta_of, load, rollout_of
 
 from epg.agents.optimizers import Sgd
 from epg.rules.rule import Update

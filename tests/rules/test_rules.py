@@ -11,35 +11,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from drawn import ACTIONS, AGENTS, BOTH, SEES, STEPS, drawn, networks, rollouts, stacx
 from torch import Tensor
 
-from epg.agents.distributions import Categorical, Distribution, Gaussian
+from epg.agents.distributions import Gaussian
 from epg.agents.network import Parameters
 from epg.agents.optimizers import Adam, RmsProp, Sgd
 from epg.rules.a2c import OUTER_VALUE, A2c
-from epg.rules.bmg import SEEN, Bmg, LearnedEntropy
+from epg.rules.bmg import Bmg, LearnedEntropy
 from epg.rules.frodo import Frodo
 from epg.rules.lirpg import Lirpg
-from epg.rules.networks import HeadedNetworks
 from epg.rules.online import Online, Tuning
 from epg.rules.prediction import Prediction
 from epg.rules.rollout import Rollout
 from epg.rules.rule import Fixed, Optimizer, Rule, Update, meta_gradient
-from epg.rules.stacx import NAMES, Stacx, heads
 from epg.rules.trace import Tracer
-
-AGENTS, STEPS, SEES, ACTIONS = 3, 8, 3, 2
-BOTH = ("discount", "smoothing")
-
-
-def networks(distribution: Distribution | None = None, **other: object) -> HeadedNetworks:
-    return HeadedNetworks(SEES, distribution or Categorical(ACTIONS), (4,), **other)  # type: ignore[arg-type]
-
-
-def stacx(learned: tuple[str, ...] = NAMES, count: int = 3, **other: float) -> Stacx:
-    policies, values = heads(count)
-    return Stacx(networks(heads=values, policies=policies), learned, **other)  # type: ignore[arg-type]
-
 
 RULES: dict[str, Callable[[], Rule]] = {
     "xu": lambda: A2c(networks(), learned=BOTH),
@@ -71,39 +57,6 @@ CASES = [(name, "sgd") for name in RULES] + [
     (name, way) for name in ("xu", "stac", "bmg", "lirpg") for way in ("adam", "rmsprop")
 ]
 """Every rule, and some of them with other optimisers."""
-
-
-def rollouts(rule: Rule, count: int, seed: int = 0) -> list[Rollout]:
-    """Drawn, with an end and a cut in the middle."""
-    rng = np.random.default_rng(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.from_numpy(rng.standard_normal((AGENTS, STEPS, *shape)))
-
-    def draw() -> Rollout:
-        going_on = torch.ones(AGENTS, STEPS, dtype=torch.float64)
-        going_on[:, 2] = 0.0
-        joined = going_on > 0
-        joined[:, 5] = joined[:, -1] = False
-        if rule.distribution.discrete:
-            size = rule.distribution.action_size
-            actions = torch.from_numpy(rng.integers(0, size, (AGENTS, STEPS)))
-        else:
-            actions = normal(ACTIONS)
-        mu = -1.0 + 0.3 * normal()
-        recent = torch.from_numpy(rng.standard_normal((AGENTS, SEEN)))
-        return Rollout(normal(SEES), actions, normal(), going_on, joined, normal(SEES), mu, recent)
-
-    return [draw() for _ in range(count)]
-
-
-def drawn(init: Callable[[np.random.Generator], dict[str, np.ndarray]], seed: int) -> Parameters:
-    """[P, …], each agent's a little off what `init` says, so that nothing is 0 by chance."""
-    each = []
-    for agent in range(AGENTS):
-        rng = np.random.default_rng([seed, agent])
-        each.append({n: a + 0.3 * rng.standard_normal(np.shape(a)) for n, a in init(rng).items()})
-    return {n: torch.from_numpy(np.stack([e[n] for e in each])) for n in each[0]}
 
 
 def unrolled(
