@@ -59,7 +59,7 @@ class FrozenRule(Method):
     def _first(self, life: int) -> dict[str, np.ndarray]:
         """η of a life before it began."""
         seed = LifetimeSeed(self.config.seed, Purpose.EVALUATION, 0, life)
-        rule = self.algorithm.rule_on(self.task, self._tuned_as)
+        rule = self.algorithm.rule_on(self.task, self._fitting)
         return rule.init_eta(seed.rng(Stream.LOSS))
 
     @property
@@ -67,7 +67,7 @@ class FrozenRule(Method):
         return {n: (self.settings.lives, *np.shape(a)) for n, a in self._first(0).items()}
 
     @property
-    def _tuned_as(self) -> Setup:
+    def _fitting(self) -> Setup:
         """How agents are built where η belongs to networks as they were when it was tuned."""
         ours = self.config.setup
         if not self.sized:
@@ -88,12 +88,12 @@ class FrozenRule(Method):
     def agents(self, params: Params, seeds: LifetimeSeeds) -> Agents:
         numbers = torch.tensor([seed.member for seed in seeds.each()]) % self.settings.lives
         eta = {name: tensor[numbers].to(seeds.device) for name, tensor in params.items()}
-        return self.algorithm.agents_with(self.task, self._tuned_as, seeds, eta)
+        return self.algorithm.agents_with(self.task, self._fitting, seeds, eta)
 
     @property
     def says(self) -> str:
         lives = f"{self.settings.lives} lives" if self.settings.lives > 1 else "a life"
-        how = self.algorithm.about(self._tuned_as)
+        how = self.algorithm.about(self._fitting)
         return f"{self.settings.rule} as {lives} tuned it, frozen; {how}"
 
     # Nothing trains it

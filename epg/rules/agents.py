@@ -6,6 +6,7 @@ Shape letters: P lifetimes, M new rows.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -105,12 +106,16 @@ class RuleAgents(Agents):
         return broken
 
 
-def drawn(seeds: LifetimeSeeds, stream: Stream, init: object) -> Parameters:
+def drawn(
+    seeds: LifetimeSeeds,
+    stream: Stream,
+    init: Callable[[np.random.Generator], dict[str, np.ndarray]],
+) -> Parameters:
     """What `init` draws from each agent's seed, by name, [P, …]."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def flat(rng: np.random.Generator) -> np.ndarray:
-        found = init(rng)  # type: ignore[operator]
+        found = init(rng)
         shapes.update({name: np.shape(array) for name, array in found.items()})
         return np.concatenate([np.zeros(0, np.float32), *[np.ravel(a) for a in found.values()]])
 

@@ -150,7 +150,8 @@ class Lpg:
         return rows.reshape(len(rows), self.environments, -1, *rows.shape[2:])
 
     def ended(self, rollout: Rollout) -> Tensor:
-        """[P, W·T] 1 where an episode ended with the step, by the MDP or by its time limit."""
+        """[P, W·T] 1 where an episode ended with the step, by the MDP or by its time limit; of a
+        rollout's last row the MDP's end alone is known."""
         joined = self._by_environment(rollout.joined).clone()
         joined[..., -1] = True
         return torch.maximum(1 - rollout.going_on, (~joined).flatten(1).to(rollout.rewards.dtype))

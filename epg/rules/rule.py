@@ -117,8 +117,8 @@ class Update:
     clip: float | None = None
     """most that the norm of an agent's gradient may be"""
     exact: bool = True
-    """whether η's gradient goes through what θ says in its own targets, too; see DETACHED in
-    docs/within-a-life.md: they agree where only one update hangs on η"""
+    """whether η's gradient goes through what θ says in its own targets, too; see
+    docs/within-a-life.md: it is the same where only one update hangs on η"""
 
     def __call__(
         self, eta: Parameters, theta: Parameters, moments: State, rollout: Rollout,
