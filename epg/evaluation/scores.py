@@ -134,17 +134,18 @@ class TaskScores:
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
+        courses = {
+            s.entry.method: {name: _mean_course(c) for name, c in s.result.course.items()}
+            for s in self.scores
+            if s.result.course
+        }
         return {
             "task": self.task,
             "environment_steps_per_lifetime": self.steps,
             "rows": [row.plain() for row in self.rows],
             "settings": {s.entry.method: s.entry.about for s in self.scores},
             "steps_with_final_episodes": {s.entry.method: s.result.steps for s in self.scores},
-            "course": {
-                s.entry.method: {name: _mean_course(c) for name, c in s.result.course.items()}
-                for s in self.scores
-                if s.result.course
-            },
+            **({"course": courses} if courses else {}),
         }
 
     def table(self) -> str:

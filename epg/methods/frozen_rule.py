@@ -37,7 +37,7 @@ class FrozenRule(Method):
 
     card = Card(
         learns="nothing more: what another method tuned within a life, frozen",
-        how="within a life, before",
+        how="by meta-gradient",
         agents="those of the method that tuned it",
         paper="Zheng, Oh & Singh 2018, arXiv 1804.06459, section 5",
     )

@@ -82,7 +82,7 @@ FOUND = {
 }
 
 
-NEWER = ("steps_per_update", "discount", "gae_lambda", "clip")
+NEWER = ("steps_per_update", "discount", "gae_lambda", "clip", "entropy", "meta_rate")
 """Settings that were not tuned then."""
 
 

@@ -90,7 +90,7 @@ def setting(name: str, inner: int) -> tuple[Rule, Parameters, Parameters, list[R
 @pytest.mark.parametrize("inner", [1, 3])
 @pytest.mark.parametrize(
     ("name", "optimizer"), [case for case in CASES if case[0] != "xu, embedded"]
-)  # through whose context η gets no gradient: test_vectors.py has its numbers
+)  # through whose context η gets no gradient: test_xu.py has its numbers
 def test_a_central_differences(name: str, optimizer: str, inner: int) -> None:
     rule, eta, theta, parts = setting(name, inner)
     update = Update(rule, OPTIMIZERS[optimizer], clip=0.5)
