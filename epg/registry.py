@@ -39,6 +39,7 @@ METHODS = {
     "bmg": "epg.methods.within_a_life:BmgMethod",
     "meta-entropy": "epg.methods.within_a_life:MetaGradientEntropy",
     "lirpg": "epg.methods.within_a_life:LirpgMethod",
+    "lpg": "epg.methods.lpg:LpgMethod",
     "frozen": "epg.methods.frozen_rule:FrozenRule",
     "sb3-ppo": "epg.methods.sb3:Sb3Ppo",
     "sb3-td3": "epg.methods.sb3:Sb3Td3",
@@ -50,6 +51,7 @@ LOSSES = {
     "per_step": "epg.losses.per_step:PerStep",
     "lpo": "epg.losses.lpo:Lpo",
     "lstm": "epg.losses.lstm_loss:LstmLoss",
+    "lpg": "epg.losses.lpg_loss:LpgLoss",
 }
 OPTIMIZERS = {
     "adam": "epg.evolution.optimizer:Adam",

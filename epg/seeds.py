@@ -41,6 +41,7 @@ class Stream(IntEnum):
     LOSS = 9
     ANOTHER_LIBRARY = 10
     LENGTH = 11
+    ARM = 12
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,15 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from epg.agents.base import Agents
 from epg.agents.loss import Loss
 from epg.agents.network import Parameters
 from epg.agents.spec import AgentSpec, Shapes
 from epg.errors import UserError
 from epg.registry import check_interface, find
+from epg.seeds import LifetimeSeeds
 from epg.settings import Named
+from epg.tasks.base import Task
 
 
 class LearnedLoss(ABC):
@@ -58,6 +61,24 @@ class LearnedLoss(ABC):
     def without(self, params: Parameters, name: str) -> Parameters:
         """φ blind to one of its inputs, of those in `removable`; params: each [P, *shape]."""
         raise NotImplementedError
+
+
+class TeachingLoss(LearnedLoss):
+    """A loss whose agents are of a kind of its own."""
+
+    @abstractmethod
+    def agents(
+        self, params: Parameters, task: Task, hidden: tuple[int, ...], seeds: LifetimeSeeds,
+        updates: int, steps_per_update: int, blind: bool = False,
+    ) -> Agents:  # fmt: skip
+        """Fresh agents that learn by it, one for each of P seeds.
+
+        params: each [P, …]; hidden: units of their layers; updates, steps_per_update: of their
+        lives; blind: to reward, ends of episodes and all that derives from them.
+        """
+
+    def bind(self, params: Parameters) -> Loss:
+        raise UserError(f"loss {self.settings.name}: is for agents of its own")
 
 
 def make_loss(settings: Named, spec: AgentSpec, buffer: int) -> LearnedLoss:

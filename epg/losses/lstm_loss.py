@@ -13,22 +13,22 @@ from pydantic import Field
 from torch import Tensor
 
 from epg.agents.deterministic import DeterministicNetworks
-from epg.agents.loss import Loss
 from epg.agents.network import Parameters
 from epg.agents.off_policy import OffPolicyAgents, OffPolicySettings, PolicyLoss, init_normed
 from epg.agents.pieces import Pieces
 from epg.agents.spec import AgentSpec, Shapes
 from epg.errors import UserError
-from epg.losses.base import LearnedLoss
+from epg.losses.base import TeachingLoss
 from epg.losses.lstm import LstmObjective
 from epg.losses.objective_gradient import ObjectiveGradient
 from epg.seeds import LifetimeSeeds
 from epg.settings import Named
+from epg.tasks.base import Task
 
 AGENTS = OffPolicySettings(clip=1.0)
 
 
-class LstmLoss(LearnedLoss):
+class LstmLoss(TeachingLoss):
     """An objective for deterministic policies, which learn from all that they remember."""
 
     class Settings(Named):
@@ -64,9 +64,6 @@ class LstmLoss(LearnedLoss):
             first = last
         return found
 
-    def bind(self, params: Parameters) -> Loss:
-        raise UserError("loss lstm: is for deterministic policies, found policy gradients")
-
     def networks(self, hidden: tuple[int, ...]) -> DeterministicNetworks:
         """Of its agents."""
         sizes = self.spec.observation_size, self.spec.action_size
@@ -85,14 +82,11 @@ class LstmLoss(LearnedLoss):
         return loss
 
     def agents(
-        self, params: Parameters, hidden: tuple[int, ...], seeds: LifetimeSeeds, steps: int,
-        share: float = 1.0, blind: bool = False,
+        self, params: Parameters, task: Task, hidden: tuple[int, ...], seeds: LifetimeSeeds,
+        updates: int, steps_per_update: int, blind: bool = False, share: float = 1.0,
     ) -> OffPolicyAgents:  # fmt: skip
-        """Fresh agents that it teaches, one for each of P seeds.
-
-        params: each [P, …]; hidden: units of their layers; steps: of their lives.
-        """
-        taught = self.teaches(params, share)
+        """As of every loss with agents of its own; share: of it beside the critic's value."""
+        steps, taught = updates * steps_per_update, self.teaches(params, share)
         return OffPolicyAgents(
             self.networks(hidden), seeds, self.agents_settings, steps, taught, blind
         )

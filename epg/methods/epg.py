@@ -25,7 +25,8 @@ from epg.config import Config
 from epg.errors import UserError
 from epg.farm.work import Result
 from epg.lifetime import LifetimeSettings
-from epg.losses.base import make_loss
+from epg.losses.base import TeachingLoss, make_loss
+from epg.losses.lpg_loss import LpgLoss
 from epg.losses.lstm_loss import LstmLoss
 from epg.losses.ppo import Ppo
 from epg.losses.released import ReleasedPpo, ReleasedTemporalConv
@@ -48,7 +49,7 @@ class Epg(Evolved):
         loss: SerializeAsAny[Named] = Field(
             "temporal_conv",
             validate_default=True,
-            description="what evolves: temporal_conv, per_step, lpo, lstm, or module:Class",
+            description="what evolves: temporal_conv, per_step, lpo, lstm, lpg, or module:Class",
         )
         alpha: Schedule = Field(
             constant(0.0),
@@ -100,8 +101,16 @@ class Epg(Evolved):
             if settings.loss.name != "temporal_conv":
                 raise UserError("method.match_release: is of the loss temporal_conv alone")
             self.loss = ReleasedTemporalConv(settings.loss, self.agent, config.learner.buffer)
-        if isinstance(self.loss, LstmLoss) and settings.evolve_policy_init:
-            raise UserError("method.evolve_policy_init: found true, which loss lstm does not know")
+        if isinstance(self.loss, TeachingLoss) and settings.evolve_policy_init:
+            raise UserError(
+                f"method.evolve_policy_init: found true, which loss {settings.loss.name} does not "
+                "know"
+            )
+        if isinstance(self.loss, LpgLoss):
+            if max(settings.alpha.start, settings.alpha.end) > 0:
+                raise UserError("method.alpha: found more than 0, beside loss lpg is nothing")
+            self.loss.networks(task, config.agent.hidden)
+            self.loss.pieces_in(config.lifetime.steps_per_update)
         policy = self.agent.policy_shapes() if settings.evolve_policy_init else {}
         self._spec = ParameterSpec(self.loss.shapes, policy)
 
@@ -171,10 +180,13 @@ class Epg(Evolved):
         an objective for deterministic policies, the critic's value."""
         released, setup = self.settings.match_release, self.config.setup
         loss, policy = self.spec.split(phi)
-        if isinstance(self.loss, LstmLoss):
+        if isinstance(self.loss, TeachingLoss):
+            of_life = lifetime.updates, lifetime.steps_per_update
+            about = loss, self.task, setup.agent.hidden, seeds, *of_life, blind
+            if not isinstance(self.loss, LstmLoss):
+                return self.loss.agents(*about)
             check_replay(self.loss.agents_settings, self.task, len(seeds), lifetime.steps)
-            hidden = setup.agent.hidden
-            return self.loss.agents(loss, hidden, seeds, lifetime.steps, 1 - alpha, blind)
+            return self.loss.agents(*about, share=1 - alpha)
         whole = WeightedSum([(1 - alpha, self.loss.bind(loss)), (alpha, self._ppo())])
         parameters = init_parameters(self.agent, seeds, policy)
         kind = ReleasedActorCritic if released else BlindActorCritic if blind else ActorCritic
@@ -188,7 +200,7 @@ class Epg(Evolved):
         return (ReleasedPpo if self.settings.match_release else Ppo).of(self.config.learner)
 
     def dissect(self, params: Params, lifetimes: int) -> Dissection | None:
-        if isinstance(self.loss, LstmLoss):
+        if isinstance(self.loss, TeachingLoss):
             return None
         loss, _ = self.spec.split(self.spec.flatten(params).expand(lifetimes, -1))
         without = {name: self.loss.without(loss, name) for name in self.loss.removable}

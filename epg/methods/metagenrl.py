@@ -136,10 +136,11 @@ class MetaGenRl(Resident):
         return self._agents(params, seeds, True)
 
     def _agents(self, params: Params, seeds: LifetimeSeeds, blind: bool) -> Agents:
-        steps, hidden = self.config.lifetime.steps, self.config.agent.hidden
-        check_replay(self.loss.agents_settings, self.task, len(seeds), steps)
+        life, hidden = self.config.lifetime, self.config.agent.hidden
+        check_replay(self.loss.agents_settings, self.task, len(seeds), life.steps)
         each = self.for_each(params, len(seeds), seeds.device)
-        return self.loss.agents(each, hidden, seeds, steps, blind=blind)
+        of_life = life.updates, life.steps_per_update
+        return self.loss.agents(each, self.task, hidden, seeds, *of_life, blind)
 
     # The master's part
 
@@ -268,7 +269,7 @@ class MetaGenRl(Resident):
         seeds = LifetimeSeeds.of(config.seed, Purpose.TRAINING, unit.first, unit.count, device)
         loss = self._loss(task)
         each = self.for_each(params, unit.count, device)
-        agents = loss.agents(each, config.agent.hidden, seeds, FOREVER)
+        agents = loss.agents(each, task, config.agent.hidden, seeds, FOREVER, 1)
         life = settings.life
         limits = [
             math.ceil((life or 0) * (1 + member) / settings.population) for member in unit.members

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from epg.agents.distributions import Categorical
-from epg.agents.network import Parameters, mlp
+from epg.agents.network import Parameters, draw_layer, mlp
 from epg.agents.spec import Shapes
 from epg.rules.rollout import Rollout
 
@@ -54,10 +54,27 @@ class LpgNetworks:
                     shapes[f"{name}.{i}.bias"] = sizes[i + 1 : i + 2]
         return shapes
 
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """One agent's parameters at first: tables of 0; weights of norm 1 from an input, in last
+        layers of norm 0.01, and biases 0."""
+        return {
+            name: draw_layer(rng, shape, 0.01 if f".{len(self.hidden)}." in name else 1.0)
+            if self.hidden and len(shape) > 1
+            else np.zeros(shape, np.float32)
+            for name, shape in self.shapes.items()
+        }
+
     def probabilities(self, theta: Parameters, name: str, observations: Tensor) -> Tensor:
-        """[P, R, n] a softmax of what a network says of observations [P, R, O]."""
+        """[P, R, n] a softmax of what a network says of observations [P, R, O]; of a table also
+        by the numbers of states, [P, R] int64."""
         if not self.hidden:
-            return torch.softmax(torch.bmm(observations, theta[f"{name}.0.weight"]), -1)
+            table = theta[f"{name}.0.weight"]
+            if observations.dtype != torch.int64:
+                return torch.softmax(torch.bmm(observations, table), -1)
+            agents, states, size = table.shape
+            first = states * torch.arange(agents, device=table.device).unsqueeze(1)
+            rows = table.reshape(-1, size).index_select(0, (first + observations).flatten())
+            return torch.softmax(rows.reshape(agents, -1, size), -1)
         layers = len(self.hidden) + 1
         said = mlp(theta, name, layers, observations, "relu", differentiable=True)
         return torch.softmax(said, -1)
@@ -77,8 +94,8 @@ class Lpg:
     """of φ's layer"""
     ages: bool = False
     """whether it reads how far the life is, n/N, and how long, log N (Jackson et al. 2024)"""
-    prediction_weight: float = 0.5
-    """α_y"""
+    prediction_weight: float | Tensor = 0.5
+    """α_y, one for all or [P]"""
     distribution = Categorical(1)
 
     @property
@@ -150,8 +167,9 @@ class Lpg:
         return rows.reshape(len(rows), self.environments, -1, *rows.shape[2:])
 
     def ended(self, rollout: Rollout) -> Tensor:
-        """[P, W·T] 1 where an episode ended with the step, by the MDP or by its time limit; of a
-        rollout's last row the MDP's end alone is known."""
+        """[P, W·T] 1 where an episode ended with the step, by the MDP or by its time limit."""
+        if rollout.truncated is not None:
+            return torch.maximum(1 - rollout.going_on, rollout.truncated)
         joined = self._by_environment(rollout.joined).clone()
         joined[..., -1] = True
         return torch.maximum(1 - rollout.going_on, (~joined).flatten(1).to(rollout.rewards.dtype))
@@ -176,13 +194,12 @@ class Lpg:
             for gate in ("reset", "update", "new")
         ]
         recurrent = torch.cat([eta[f"gru.{g}.recurrent"] for g in ("reset", "update", "new")], -1)
-        recurrent = recurrent.expand(agents, -1, -1)
         bias = eta["gru.new.recurrent_bias"].unsqueeze(1)
         state = inputs.new_zeros(agents, environments, self.units)
         states = []
         for step in range(steps - 1, -1, -1):
             state = state * (1 - ended[:, :, step]).unsqueeze(-1)
-            parts = torch.bmm(state, recurrent).chunk(3, -1)
+            parts = _times(state, recurrent).chunk(3, -1)
             reset = torch.sigmoid(known[0][:, :, step] + parts[0])
             update = torch.sigmoid(known[1][:, :, step] + parts[1])
             new = torch.tanh(known[2][:, :, step] + reset * (parts[2] + bias))
@@ -222,5 +239,10 @@ class Lpg:
 
 def _dense(eta: Parameters, name: str, rows: Tensor) -> Tensor:
     """A linear layer on [P, R, in]; of η for all agents, or each its own."""
-    weight, bias = eta[f"{name}.weight"], eta[f"{name}.bias"].unsqueeze(1)
-    return torch.matmul(rows, weight) + bias
+    return _times(rows, eta[f"{name}.weight"]) + eta[f"{name}.bias"].unsqueeze(1)
+
+
+def _times(rows: Tensor, weight: Tensor) -> Tensor:
+    """[P, R, out] of rows [P, R, in] and weights [P, in, out], or [1, in, out] for all, which is
+    one product in half the time."""
+    return rows @ weight[0] if len(weight) == 1 else torch.bmm(rows, weight)

@@ -85,30 +85,44 @@ class LpgGradient:
     exact: bool = True
     """whether η's gradient goes through what the rule reads of θ in later updates, too"""
 
+    def update(
+        self, eta: Parameters, theta: Parameters, moments: State, rollout: Rollout,
+        age: Tensor | None = None, graph: bool = True,
+    ) -> tuple[Parameters, State, dict[str, Tensor]]:  # fmt: skip
+        """θ and moments after an update, with their graph or cut from it, and what is noted of it:
+        by name [P], entropies after it, squares of what the rule said, and the prediction's loss.
+        """
+        if not graph:
+            theta = {name: p.detach() for name, p in theta.items()}
+        theta, seen, frozen = views_of(theta, self.exact and graph)
+        with torch.set_grad_enabled(graph):
+            said = self.rule.said(eta, frozen, rollout, age)
+        policy, prediction = self.rule.loss_of(said, seen, rollout)
+        loss = policy + self.rule.prediction_weight * prediction
+        theta, moments = descend(loss, seen, theta, moments, self.optimizer, graph=graph)
+        with torch.set_grad_enabled(graph):
+            entropies = self.rule.entropies(theta, rollout)
+            noted = {
+                "policy_entropy": entropies[0],
+                "prediction_entropy": entropies[1],
+                "policy_size": said.policy.square().mean((1, 2)),
+                "prediction_size": said.prediction.square().sum(-1).mean((1, 2)),
+                "prediction_loss": prediction,
+            }
+        return theta, moments, noted
+
     def updates(
         self, eta: Parameters, theta: Parameters, moments: State, rollouts: Sequence[Rollout],
         ages: Sequence[Tensor | None] | None = None,
     ) -> tuple[Parameters, State, dict[str, Tensor]]:  # fmt: skip
-        """θ and moments after an update on each of K rollouts, and by name [P], means over
-        them: entropies after each, squares of what the rule said in each, and losses of
-        predictions. ages: of the agents at each update, where the rule reads them."""
-        noted: dict[str, list[Tensor]] = {}
+        """θ and moments after an update on each of K rollouts, and means of what was noted of them;
+        ages: of the agents at each update, where the rule reads them."""
+        noted = []
         for k, rollout in enumerate(rollouts):
-            theta, seen, frozen = views_of(theta, self.exact)
-            said = self.rule.said(eta, frozen, rollout, ages[k] if ages else None)
-            policy, prediction = self.rule.loss_of(said, seen, rollout)
-            loss = policy + self.rule.prediction_weight * prediction
-            theta, moments = descend(loss, seen, theta, moments, self.optimizer)
-            entropies = self.rule.entropies(theta, rollout)
-            for name, value in (
-                ("policy_entropy", entropies[0]),
-                ("prediction_entropy", entropies[1]),
-                ("policy_size", said.policy.square().mean((1, 2))),
-                ("prediction_size", said.prediction.square().sum(-1).mean((1, 2))),
-                ("prediction_loss", prediction),
-            ):
-                noted.setdefault(name, []).append(value)
-        return theta, moments, {name: torch.stack(each).mean(0) for name, each in noted.items()}
+            age = ages[k] if ages else None
+            theta, moments, told = self.update(eta, theta, moments, rollout, age)
+            noted.append(told)
+        return theta, moments, mean_of(noted)
 
     def loss(
         self, learned: Parameters, noted: Mapping[str, Tensor], rollout: Rollout, advantages: Tensor
@@ -124,3 +138,8 @@ class LpgGradient:
             - weights.prediction_entropy * noted["prediction_entropy"]
             - gained
         )
+
+
+def mean_of(noted: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """By name [P], over K updates."""
+    return {name: torch.stack([each[name] for each in noted]).mean(0) for name in noted[0]}

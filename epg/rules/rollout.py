@@ -35,6 +35,9 @@ class Rollout:
     """[P, T] the log-probability of the action by the policy that took it; None: the present one"""
     recent: Tensor | None = None
     """[P, R] mean rewards a step of the newest R rollouts before this one, oldest first"""
+    truncated: Tensor | None = None
+    """[P, T] 1 where a time limit cut the episode, else 0; None: known from `joined` alone, that is
+    of all but the last row"""
 
     @classmethod
     def of(
@@ -46,6 +49,7 @@ class Rollout:
         return cls(
             new.observations, new.actions, new.rewards, (~new.terminated).to(new.rewards.dtype),
             joined, new.next_observations, behaviour, recent,
+            new.truncated.to(new.rewards.dtype),
         )  # fmt: skip
 
     def half(self, which: int) -> Rollout:
@@ -55,9 +59,11 @@ class Rollout:
         joined = self.joined[:, rows].clone()
         joined[:, -1] = False
         behaviour = None if self.behaviour is None else self.behaviour[:, rows]
+        truncated = None if self.truncated is None else self.truncated[:, rows]
         return Rollout(
             self.observations[:, rows], self.actions[:, rows], self.rewards[:, rows],
             self.going_on[:, rows], joined, self.next_observations[:, rows], behaviour, self.recent,
+            truncated,
         )  # fmt: skip
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Rollout:

@@ -150,6 +150,8 @@ class Task(ABC):
     horizon: int
     """Steps after which an episode is truncated."""
     varied: tuple[Varied, ...] = ()
+    states: int | None = None
+    """If observations are one-hot, each a state of the MDP, how many there are."""
 
     def __init__(self, /, **ranges: Any) -> None:
         """`ranges`: numbers or [low, high] by the name of what varies, other than the usual.

@@ -105,10 +105,13 @@ class Levels:
 class FixedBatch(LifelongBatch):
     """P levels whose objects return to their places.
 
-    Observation: one of C · 2^N places, which tells where the agent is and what is there.
+    Observation: one of C · 2^N places, which tells where the agent is and what is there; or, if
+    `numbered` is set, its number [P, 1].
 
     State: the agent's cell; what it was paid and whether that was the end; what is there.
     """
+
+    numbered = False
 
     def __init__(
         self,
@@ -151,6 +154,8 @@ class FixedBatch(LifelongBatch):
         return whole[:, 0] + (whole[:, 3:] * self._weights).sum(1)
 
     def observe(self, state: Tensor) -> Tensor:
+        if self.numbered:
+            return self.place(state)[:, None].to(torch.float64)
         return ones_at(self.place(state)[:, None], 1.0, self._size << self._count)
 
 

@@ -80,7 +80,7 @@ class _FixedGrid(_Grid):
 
     def __init__(self, /, **ranges: Any) -> None:
         super().__init__(**ranges)
-        self.observation_size = self.size << self.count
+        self.observation_size = self.states = self.size << self.count
 
     def batch(
         self,

@@ -37,6 +37,7 @@ class Padded(Wrapped):
             )
         super().__init__(task)
         self.observation_size, self.action_size = observation_size, action_size
+        self.states = task.states
 
     def batch(
         self,
