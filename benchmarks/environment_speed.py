@@ -2,7 +2,8 @@
 
 The batch is stepped with random actions. Then the same models go through the same states in the
 same data: recorded controls and resets are replayed, and only `mj_step` is timed. Both are done in
-turn, `--repeats` times.
+turn, `--repeats` times. Tasks that torch simulates are stepped alone, in CPU time; those whose
+states can be counted also with these numbers in the place of observations.
 
 python benchmarks/environment_speed.py [TASK ...] [--batch P] [--steps T] [--repeats 5]
 """
@@ -18,17 +19,23 @@ import numpy as np
 import torch
 
 from epg import tasks
+from epg.tasks.base import Batch
 from epg.tasks.mujoco import MujocoBatch
+from epg.tasks.numbered import Numbered
 
 Recorded = list[tuple[np.ndarray, np.ndarray | None]]
 """For each step the controls [P, A], and after it the states [P, Q + V] if any episode began."""
 
 
 def prepare(task: tasks.Task, p: int) -> MujocoBatch:
-    mdps = [task.draw(np.random.default_rng(i)) for i in range(p)]
-    batch = task.batch(mdps, [np.random.default_rng([1, i]) for i in range(p)])
+    batch = batched(task, p)
     assert isinstance(batch, MujocoBatch), f"{task.name} is not simulated by MuJoCo"
     return batch
+
+
+def batched(task: tasks.Task, p: int) -> Batch:
+    mdps = [task.draw(np.random.default_rng(i)) for i in range(p)]
+    return task.batch(mdps, [np.random.default_rng([1, i]) for i in range(p)])
 
 
 def time_making(task: tasks.Task, p: int) -> float:
@@ -69,6 +76,30 @@ def time_physics(task: tasks.Task, actions: torch.Tensor) -> float:
     return seconds
 
 
+def show_native(task: tasks.Task, steps: int, p: int, repeats: int) -> None:
+    """Environment steps per second of CPU."""
+    generator = torch.Generator().manual_seed(0)
+    shape, count = (steps, p), task.action_size
+    actions = (
+        torch.randint(count, shape, generator=generator)
+        if task.discrete
+        else torch.randn(*shape, count, generator=generator)
+    )
+    seen = {"": task, ", states as numbers": Numbered(task)} if task.states else {"": task}
+    for how, each in seen.items():
+        batch, rates = batched(each, p), []
+        batch.reset()
+        for _ in range(repeats):
+            started = time.process_time()
+            for action in actions:
+                batch.step(action)
+            rates.append(steps * p / (time.process_time() - started))
+        print(
+            f"{task.name}{how}, P = {p}: {statistics.median(rates):,.0f} steps a CPU-second "
+            f"(median of {repeats}; {min(rates):,.0f} to {max(rates):,.0f})"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("tasks", nargs="*", default=["dir-hopper", "half-cheetah"])
@@ -79,6 +110,9 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in given.tasks:
         task = tasks.make(name)
+        if not isinstance(batched(task, 1), MujocoBatch):
+            show_native(task, given.steps, given.batch, given.repeats)
+            continue
         generator = torch.Generator().manual_seed(0)
         actions = torch.randn(given.steps, given.batch, task.action_size, generator=generator)
         pairs = [
