@@ -8,7 +8,7 @@
 gradient through them, of the same rollouts; no environment steps. JAX's side is written from the
 equations of docs/methods/lpg.md. First both gradients are compared (of networks, whose Adam divides
 by the size of small gradients, they agree to some per cent in float32 alone); then medians of 5
-rounds, both sides in turn. Shape letters: P agents, W environments, T steps, S states, O observation.
+rounds, both sides in turn. Shape letters: P agents, W environments, T steps, O observation.
 """
 
 from __future__ import annotations
