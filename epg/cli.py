@@ -342,11 +342,12 @@ def inspect(
     trust: Trust = False,
     json_: Json = False,
 ) -> None:
-    """What a loss has learned: its gradient beside PPO's, and what it hangs on.
+    """What a loss has learned: its gradient beside PPO's, and what it hangs on; of LPG's rule, what
+    predictions have come to mean.
 
     Example: epg inspect quickstart
     """
-    from epg.evaluation.gradients import inspect_into
+    from epg.evaluation.inspect import inspect_into
 
     found = inspect_into(out, loss, _spec("--task", task) if task else "", lifetimes, seed, trust)
     _show(f"{found.table()}\nwritten to {out}")

@@ -5,10 +5,8 @@ Shape letters: P lifetimes, U updates, M new rows, n parameters of a policy.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,18 +20,17 @@ from epg.agents.actor_critic import ActorCritic, Experience
 from epg.agents.loss import Loss, Objective
 from epg.agents.policy_gradient import PolicyGradientAgents
 from epg.errors import UserError
+from epg.evaluation.beside import beside
 from epg.evaluation.bootstrap import LIFETIMES, Interval, summarise
-from epg.evaluation.entries import entries_of
 from epg.evaluation.plot import band, png
-from epg.evaluation.protocol import SavedFiles, plan, usual_methods
-from epg.evaluation.scores import REFERENCE, Sample
+from epg.evaluation.protocol import SavedFiles
+from epg.evaluation.scores import Sample
 from epg.evaluation.tables import cells_of, wrap
 from epg.evaluation.verdict import answers
 from epg.lifetime import live
 from epg.methods.base import Dissection
 from epg.methods.footprint import check_lifetimes
 from epg.process.progress import Progress
-from epg.runs.files import read_object, write_durably
 from epg.seeds import LifetimeSeeds, Purpose
 from epg.tasks.base import draw_mdps
 
@@ -204,7 +201,7 @@ def inspect(
         probe.noted = lambda n: progress.show(n, f"gradients: {n} {about}, {progress.left(n)}")
         mdps = draw_mdps(method.task, seeds)
         lived = live(method.task, mdps, agents, seeds, saved.config.lifetime)
-    finals = {LEARNED: lived.final_return} | _beside(files, task, made.name, lifetimes, seed)
+    finals = {LEARNED: lived.final_return} | beside(files, task, made.name, lifetimes, seed)
     worst = np.nanmin(np.concatenate([*finals.values(), [np.inf]]))  # what failures count as
     finals = {name: np.where(np.isnan(v), worst, v) for name, v in finals.items()}
     return GradientReport(
@@ -219,69 +216,6 @@ def inspect(
         {name: _stack(values) for name, values in probe.changes.items()},
         finals,
     )
-
-
-def _beside(
-    files: SavedFiles, task: str | dict[str, Any], label: str, lifetimes: int, seed: int
-) -> dict[str, np.ndarray]:
-    """Final returns of what tells why a file's agents come to theirs, in the same MDPs: agents that
-    never learn, the same ones without reward, and policies if some are known."""
-    methods = [name for name in usual_methods(files, [label]) if name != REFERENCE]
-    protocol = plan(files, [task], methods=methods, lifetimes=lifetimes, seed=seed)
-    found = {}
-    for entry in entries_of(protocol, files):
-        if entry.method in methods:
-            seeds = LifetimeSeeds.of(seed, Purpose.EVALUATION, 0, lifetimes)
-            mdps, agents = draw_mdps(entry.task, seeds), entry.agents(seeds)
-            lived = live(entry.task, mdps, agents, seeds, entry.setup.lifetime)
-            found[entry.method] = lived.final_return
-    return found
-
-
-def inspect_into(
-    folder: Path,
-    path: str | Path,
-    task: str | dict[str, Any],
-    lifetimes: int = 16,
-    seed: int = 0,
-    trust: bool = False,
-) -> GradientReport:
-    """The same of a saved file; anatomy-TASK.json and .png go into a folder, new or not.
-
-    task: that of the file's training if empty.
-
-    Raises `UserError` if those of another inspection are there, and for what cannot be written.
-    """
-    loss = SavedFiles([path], trust)
-    if not task:
-        specs = loss.tasks(trust)
-        if len(specs) != 1:
-            raise UserError(f"{path}: learned on {len(specs)} tasks; name one with --task")
-        [task] = specs
-    name = f"anatomy-{tasks.file_name(task)}"
-    wanted = {"loss": loss.digests[0], "seed": seed, "lifetimes": lifetimes}
-    _refuse_others(folder / f"{name}.json", wanted)  # before minutes of work
-    report = inspect(loss, task, lifetimes, seed)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(report.plain(), indent=1, ensure_ascii=False) + "\n"
-        write_durably(folder / f"{name}.json", text.encode())
-        write_durably(folder / f"{name}.png", report.picture())
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}") from None
-    return report
-
-
-def _refuse_others(path: Path, about: Mapping[str, Any]) -> None:
-    there = read_object(path)
-    for key, here in about.items():
-        if there and there.get(key) != here:
-            shown = (str(value)[:8] for value in (there.get(key), here))
-            raise UserError(
-                "{}: holds another inspection ({}: there {}, here {}); name a new --out".format(
-                    path, key, *shown
-                )
-            )
 
 
 def _stack(values: list[Tensor]) -> np.ndarray:

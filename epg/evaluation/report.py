@@ -81,7 +81,9 @@ def report(
         evaluation = _evaluate(found, files, lifetimes, methods, trust)
         if len(found.runs) == 1 and found.method.dissect is not Method.dissect:
             specs = tasks.parts_of(found.config.task)
-            anatomies = [inspect(files, spec, WATCHED) for spec in specs]
+            made = files.saved[0].method(tasks.make(specs[0]))
+            if made.dissect(files.saved[0].params, 1) is not None:
+                anatomies = [inspect(files, spec, WATCHED) for spec in specs]
     pictures = _pictures(found, evaluation, anatomies)
     folder, page = found.path / PICTURES, found.path / PAGE
     try:

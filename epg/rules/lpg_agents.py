@@ -77,6 +77,12 @@ class LpgAgents(Agents):
         self._done += 1
         return {name: value.detach() for name, value in noted.items()}
 
+    def predictions(self, new: Transitions) -> Tensor:
+        """[P, M, m] of the states that the newest steps began in."""
+        seen = rollout_of(new, self._networks).observations
+        with torch.no_grad():
+            return self._networks.probabilities(self._theta, "prediction", seen)
+
     @property
     def failed(self) -> Tensor:
         return not_finite(self._theta)

@@ -15,7 +15,8 @@ import pytest
 from epg.errors import UserError
 from epg.evaluation import gradients
 from epg.evaluation.evaluate import evaluate
-from epg.evaluation.gradients import inspect, inspect_into
+from epg.evaluation.gradients import inspect
+from epg.evaluation.inspect import inspect_into
 from epg.evaluation.protocol import SavedFiles
 from epg.lifetime import LifetimeResult
 from epg.losses.ppo import Ppo

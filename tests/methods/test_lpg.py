@@ -140,6 +140,19 @@ def test_what_is_learned_is_judged_on_any_discrete_task(epg: Run, place: Path) -
     assert said.code == 2 and "loss lpg: is for discrete actions" in said.err
 
 
+def test_inspect_says_what_predictions_mean(epg: Run, place: Path) -> None:
+    said = epg(
+        "inspect", "whole/best.safetensors", "--task", "cart-pole", "--lifetimes", 2, folder=place
+    )
+    assert (said.code, said.err) == (0, "")
+    for line in ("R² of returns at γ 0.9, learned loss", "R² of returns at γ 0.99, untrained",
+                 "final return, blind"):  # fmt: skip
+        assert line in said.out
+    assert (place / "anatomy" / "anatomy-cart-pole.png").exists()
+    said = epg("report", "whole", "--lifetimes", 2, "--methods", "random", folder=place)
+    assert (said.code, said.err) == (0, "")
+
+
 def test_every_number_of_the_rule_learns() -> None:
     method = method_of()
     for number in range(2):
