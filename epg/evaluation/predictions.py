@@ -28,6 +28,7 @@ from epg.evaluation.scores import Sample
 from epg.evaluation.tables import cells_of, wrap
 from epg.evaluation.verdict import answers
 from epg.lifetime import live
+from epg.losses.lpg_loss import LpgLoss
 from epg.methods.footprint import check_lifetimes
 from epg.rules.lpg_agents import LpgAgents
 from epg.rules.returns import backwards_sum
@@ -104,8 +105,8 @@ class PredictionReport:
             "intervals"
         )
         foot = (
-            f"R² on half of the rows of the last {NEWEST} updates, the probe fitted to the "
-            "others; 0: no better than the mean; untrained: predictions under a random rule"
+            f"R² on every other one of the last {NEWEST} updates, the probe fitted to those "
+            "between; 0: no better than the mean; untrained: predictions under a random rule"
         )
         width = max(map(len, self.rows()))
         rows = [f"{name:<{width}}  {cell}" for name, cell in self.cells().items()]
@@ -143,8 +144,7 @@ class PredictionReport:
 def predicts(files: SavedFiles) -> bool:
     """Whether the agents of a single file make predictions that mean what a rule made of them."""
     [saved] = files.saved
-    learned: Any = getattr(saved.config.method, "loss", None)
-    return getattr(learned, "name", "") == "lpg"
+    return isinstance(getattr(saved.method(), "loss", None), LpgLoss)
 
 
 def inspect_predictions(
@@ -163,6 +163,8 @@ def inspect_predictions(
     check_lifetimes(saved.config.setup, made, lifetimes)
     torch.set_num_threads(saved.config.threads)
     method, life = saved.method(made), saved.config.lifetime
+    if life.updates < 2:
+        raise UserError(f"{files.paths[0]}: lives of {life.updates} update: 2 are needed at least")
     told, finals = {}, {}
     for whose, params in ((LEARNED, saved.params), ("untrained", method.init())):
         seeds = LifetimeSeeds.of(seed, Purpose.EVALUATION, 0, lifetimes)
@@ -178,17 +180,21 @@ def inspect_predictions(
 
 
 def _told(kept: Sequence[tuple[Tensor, Tensor, Tensor]]) -> np.ndarray:
-    """[P, G]"""
+    """[P, G]; every other update is fitted to, for rows of one have much of their returns in
+    common."""
     columns = []
     for discount in DISCOUNTS:
-        seen, returns = [], []
+        seen: list[Tensor] = []
+        returns: list[Tensor] = []
         for predictions, rewards, ended in kept:
             rows = _whole_rows(discount, rewards.shape[1])
             following = backwards_sum(rewards.double(), discount * (1 - ended.double()))
             seen.append(predictions[:, :rows].double())
             returns.append(following[:, :rows])
-        x, y = torch.cat(seen, 1), torch.cat(returns, 1)
-        columns.append([probe(a, b) for a, b in zip(x, y, strict=True)])
+        fitted, rest = (
+            [torch.cat(each[place::2], 1) for each in (seen, returns)] for place in (0, 1)
+        )
+        columns.append([probe(*life) for life in zip(*fitted, *rest, strict=True)])
     return np.array(columns).T
 
 
@@ -198,18 +204,15 @@ def _whole_rows(discount: float, rows: int) -> int:
     return max(rows // 2, rows - tail)
 
 
-def probe(x: Tensor, y: Tensor) -> float:
-    """R² of a linear probe of y [R] in x [R, m], fitted to a half of the rows that is drawn, on the
-    rest; NaN where these are all equal."""
-    x = torch.cat((x, torch.ones_like(x[:, :1])), 1)
-    shuffled = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
-    fitted, rest = shuffled.tensor_split(2)
-    square = x[fitted].T @ x[fitted] + RIDGE * torch.eye(x.shape[1], dtype=x.dtype)
-    weights = torch.linalg.solve(square, x[fitted].T @ y[fitted])
-    spread = (y[rest] - y[rest].mean()).square().sum()
+def probe(x: Tensor, y: Tensor, other_x: Tensor, other_y: Tensor) -> float:
+    """R² of a linear probe of y [R] in x [R, m] on other rows; NaN where their y are all equal."""
+    x, other_x = (torch.cat((each, torch.ones_like(each[:, :1])), 1) for each in (x, other_x))
+    square = x.T @ x + RIDGE * torch.eye(x.shape[1], dtype=x.dtype)
+    weights = torch.linalg.solve(square, x.T @ y)
+    spread = (other_y - other_y.mean()).square().sum()
     if not torch.isfinite(weights).all() or spread < 1e-12:
         return math.nan
-    return float(1 - (y[rest] - x[rest] @ weights).square().sum() / spread)
+    return float(1 - (other_y - other_x @ weights).square().sum() / spread)
 
 
 def _mean(values: np.ndarray) -> Interval | None:

@@ -49,7 +49,7 @@ class LpgLoss(TeachingLoss):
         ages: bool = Field(
             False, description="whether the rule reads how far a life is, and how long it will be"
         )
-        piece: Count = Field(20, description="T, steps that the rule reads at once")
+        piece: Count = Field(16, description="T, steps that the rule reads at once")
         agents: Literal["fitting", "tables", "networks"] = Field(
             "fitting", description="tables where a task's observations are one-hot, networks "
             "elsewhere; or always the one or the other",
@@ -88,13 +88,24 @@ class LpgLoss(TeachingLoss):
         sizes = task.observation_size, task.action_size
         return LpgNetworks(*sizes, () if tables else hidden, self.settings.predictions)
 
+    @property
+    def says(self) -> str:
+        """What its agents learn with, for people."""
+        s = self.settings
+        kinds = {
+            "tables": f"tables by SGD at {s.table_rate:g}",
+            "networks": f"networks by Adam at {s.network_rate:g}",
+        }
+        kind = kinds.get(s.agents) or " or ".join(kinds.values())
+        return f"{kind}, α_y {s.prediction_weight:g}, pieces of {s.piece} steps"
+
     def pieces_in(self, steps: int) -> int:
         """W of the steps between two updates. Raises `UserError` if they do not fit."""
         piece = self.settings.piece
         if steps % piece:
             raise UserError(
-                f"loss lpg: found pieces of {piece} steps, and {steps} steps between two updates; "
-                "allowed: pieces that these are made of"
+                f"loss lpg: found pieces of {piece} steps (method.loss.piece), and {steps} steps "
+                "between two updates (lifetime.steps_per_update); allowed: a whole number of pieces"
             )
         return int(steps // piece)
 

@@ -37,7 +37,7 @@ from epg.methods.footprint import check_replay
 from epg.methods.parameters import ParameterSpec
 from epg.seeds import LifetimeSeed, LifetimeSeeds, Purpose, Stream
 from epg.settings import Named, Schedule, choose, constant
-from epg.tasks.base import Task
+from epg.tasks.base import Sizes, Task
 
 
 class Epg(Evolved):
@@ -109,7 +109,8 @@ class Epg(Evolved):
         if isinstance(self.loss, LpgLoss):
             if max(settings.alpha.start, settings.alpha.end) > 0:
                 raise UserError("method.alpha: found more than 0, beside loss lpg is nothing")
-            self.loss.networks(task, config.agent.hidden)
+            if not isinstance(task, Sizes):
+                self.loss.networks(task, config.agent.hidden)
             self.loss.pieces_in(config.lifetime.steps_per_update)
         policy = self.agent.policy_shapes() if settings.evolve_policy_init else {}
         self._spec = ParameterSpec(self.loss.shapes, policy)

@@ -28,12 +28,13 @@ from epg.losses.base import make_loss
 from epg.losses.lpg_loss import Arm, LpgLoss
 from epg.methods.arms import Arms
 from epg.methods.base import Card, Params, Resident, Row, tensors_of
+from epg.methods.footprint import FLOAT, check_memory, numbers_in
 from epg.methods.lpg_population import Life, LpgPopulation
 from epg.rules.lpg_gradient import LpgGradient, Regularisers
 from epg.rules.outer_value import OuterValue
 from epg.seeds import LifetimeSeed, LifetimeSeeds, Purpose, Stream
 from epg.settings import Count, Named, choose
-from epg.tasks.base import Task
+from epg.tasks.base import Sizes, Task
 
 MEMBER = "member."
 """Before the names of what agents are."""
@@ -92,7 +93,7 @@ class LpgMethod(Resident):
     )
     metrics = (
         "policy_entropy", "prediction_entropy", "prediction_loss", "policy_size", "gradient_norm",
-        "renewed",
+        "counted", "renewed",
     )  # fmt: skip
     panels: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "reward a step of agents that learn\nhealthy: rising": ("fitness_mean", "validation"),
@@ -105,19 +106,10 @@ class LpgMethod(Resident):
         super().__init__(config, task)
         life, settings = config.lifetime, self.settings
         self.loss = self._loss(task)
-        self.loss.networks(task, config.agent.hidden)
+        if not isinstance(task, Sizes):
+            self.loss.networks(task, config.agent.hidden)
         self._pieces = self.loss.pieces_in(life.steps_per_update)
-        if settings.inner_updates > life.updates:
-            raise UserError(
-                f"method.inner_updates: found {settings.inner_updates}, more than a life has "
-                f"(lifetime.updates {life.updates})"
-            )
         self._parts = tasks.parts_of(config.task)
-        if settings.population % len(self._parts):
-            raise UserError(
-                f"method.population: found {settings.population} agents for {len(self._parts)} "
-                "tasks; allowed: as many for each"
-            )
         self._adam = Adam(settings.learning_rate)
         pairs = itertools.product(RATES, WEIGHTS) if settings.bandit else [(1.0, None)]
         self._arms = [Arm(*pair) for pair in pairs]
@@ -173,6 +165,7 @@ class LpgMethod(Resident):
     def begin(self, params: Params) -> None:
         self._rule = {name: params[name].clone() for name in self.shapes}
         self._moments = self._adam.init(self._rule)
+        self._check_units()
         self._bandit = Arms(len(self._parts), len(self._arms))
         self._noted: list[dict[str, np.ndarray]] = []
         self._members: dict[str, Tensor] = {}
@@ -189,16 +182,59 @@ class LpgMethod(Resident):
 
     def workload(self, step: int) -> Workload:
         """Agents, those of the first task first; no unit has agents of two tasks."""
-        settings = self.settings
-        size = math.gcd(settings.together, settings.population // len(self._parts))
+        settings, each = self.settings, self._agents_of_a_task
+        size = max(n for n in range(1, min(settings.together, each) + 1) if each % n == 0)
         return Workload(Purpose.TRAINING, step, settings.population, size)
 
+    @property
+    def _agents_of_a_task(self) -> int:
+        settings, updates = self.settings, self.config.lifetime.updates
+        if updates % settings.inner_updates:
+            raise UserError(
+                f"lifetime.updates: found {updates}; allowed: multiples of method.inner_updates, "
+                f"{settings.inner_updates}"
+            )
+        if settings.population % len(self._parts):
+            raise UserError(
+                f"method.population: found {settings.population} agents for {len(self._parts)} "
+                "tasks; allowed: as many for each"
+            )
+        return int(settings.population // len(self._parts))
+
     def _part(self, unit: Unit) -> int:
-        return int(unit.first // (self.settings.population // len(self._parts)))
+        return int(unit.first // self._agents_of_a_task)
+
+    @property
+    def says(self) -> str:
+        return self.loss.says
 
     def step_cost(self) -> int:
         settings, steps = self.settings, self.config.lifetime.steps_per_update
         return int(settings.population * settings.updates * settings.inner_updates * steps)
+
+    def step_bytes(self) -> dict[str, int]:
+        """Agents, which the master keeps for its checkpoints, and the file of one."""
+        each = sum(3 * FLOAT * self._numbers(part) for part in self._parts)
+        return {"policies, predictions and values of all agents": each * self._agents_of_a_task}
+
+    def _numbers(self, part: Any) -> int:
+        """Of an agent's policy, prediction and value."""
+        task = tasks.make(part)
+        networks = self._loss(task).networks(task, self.config.agent.hidden)
+        value = OuterValue(networks.observation_size, networks.hidden)
+        return numbers_in(networks.shapes) + numbers_in(value.shapes)
+
+    def _check_units(self) -> None:
+        """Raise `UserError` if what a unit remembers of K updates cannot be held."""
+        unit, settings = next(self.workload(0).units()), self.settings
+        rows = self.config.lifetime.steps_per_update * settings.inner_updates
+        gates = 8 * self.loss.settings.units  # that a step of the GRU keeps, at least
+        most = max(self._numbers(part) for part in self._parts)
+        parts = {
+            "the GRU's states": FLOAT * unit.count * rows * gates,
+            "their parameters": FLOAT * unit.count * settings.inner_updates * 2 * most,
+        }
+        check_memory(f"a unit of {unit.count} agents (method.together)", parts)
 
     @property
     def rounds(self) -> int:
@@ -225,9 +261,8 @@ class LpgMethod(Resident):
             moved = self._adam.step(self._rule, self._moments, gradients)
             self._rule, self._moments = dict(moved[0]), dict(moved[1])
         for result in results:
-            self._bandit.tell(
-                self._part(result.unit), result.arrays["ended_arm"], result.arrays["ended"]
-            )
+            told = (result.arrays[name] for name in ("ended_arm", "ended", "came_to"))
+            self._bandit.tell(self._part(result.unit), *told)
         noted = {n: np.concatenate([r.arrays[n] for r in results]) for n in NOTED if n != "norm"}
         self._noted.append({**noted, "norm": np.array([norm])})
 
@@ -241,10 +276,10 @@ class LpgMethod(Resident):
         renewed = float(sum(each["renewed"].sum() for each in self._noted))
         self._noted = []
         return {
+            **{name: means[name] for name in NOTED if name in self.metrics},
             "fitness_mean": means["reward"],
             "gradient_norm": means["norm"],
             "renewed": renewed,
-            **{name: means[name] for name in self.metrics if name in NOTED and name != "renewed"},
         }
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -295,7 +330,11 @@ class LpgMethod(Resident):
             life.updates, settings.inner_updates, self._pieces,
             life.steps_per_update // self._pieces,
         )  # fmt: skip
-        first = math.ceil(life.updates * (unit.first + unit.count) / settings.population)
+        # units of all tasks in turn, so that no task has the young agents
+        each, part, inner = self._agents_of_a_task, self._part(unit), settings.inner_updates
+        place = (unit.first % each) // unit.count * len(self._parts) + part + 1
+        rounds = life.updates // inner
+        first = inner * math.ceil(rounds * place / (settings.population // unit.count))
         return LpgPopulation(task, learner, value, seeds, lives, first)
 
     def run(self, shared: Shared, unit: Unit) -> Result:
@@ -318,6 +357,7 @@ class LpgMethod(Resident):
         if number == 0:
             population.begin_step(shared.step)
         eta = {n: params[n].to(device).unsqueeze(0).requires_grad_() for n in self.shapes}
+        exploded = population.exploded
         came = population.round(eta)
         arrays = {f"gradient.{name}": gradient[0] for name, gradient in came.gradients.items()}
         arrays |= dict(came.noted)
@@ -330,6 +370,7 @@ class LpgMethod(Resident):
             unit,
             {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()},
             unit.count * steps,
+            population.exploded - exploded,
         )
 
 

@@ -21,7 +21,7 @@ from epg.rules.lpg_gradient import LpgGradient, mean_of
 from epg.rules.outer_value import OuterValue
 from epg.rules.rollout import Rollout
 from epg.seeds import LifetimeSeed, LifetimeSeeds, Stream
-from epg.tasks.base import Task, draw_mdps
+from epg.tasks.base import Batch, Task, draw_mdps
 from epg.tasks.numbered import Numbered
 
 RECENT = 10
@@ -71,27 +71,35 @@ class LpgPopulation:
         self._networks, self._value = networks, value
         self._seeds, self._life, self._first = seeds, life, first
         self._lives = 0
+        self._environments: Batch | None = None
         self._step = -1
+        self._age = 0
+        self._exploded = 0
         self._pending: Rollout | None = None
 
     # Lives that begin, go on, and end
 
     def begin(self, probabilities: Tensor) -> None:
         """New agents in new MDPs; probabilities: [A] with which they have each arm."""
-        seeds, count = self._life_seeds(), len(self._seeds)
+        seeds = self._life_seeds()
         below = probabilities.to(torch.float64).cumsum(0).numpy()
-        drawn_arms = [np.searchsorted(below, s.rng(Stream.ARM).random()) for s in seeds.distinct]
-        arms = torch.tensor(np.minimum(drawn_arms, len(below) - 1))
+        arms = [np.searchsorted(below, s.rng(Stream.ARM).random()) for s in seeds.distinct]
+        self._draw(torch.tensor(np.minimum(arms, len(below) - 1)))
+        self._age = 0
+
+    def _draw(self, arms: Tensor) -> None:
+        """Agents with these arms [P] at the beginning of their lives."""
+        seeds, count = self._life_seeds(), len(self._seeds)
         self._state = {
             "arm": arms,
             "recent": torch.zeros(count, RECENT, device=seeds.device),
+            "whole": torch.ones(count, device=seeds.device),
             **_named("theta.", drawn(seeds, Stream.AGENT, self._networks.init)),
             **_named("value.", drawn(seeds, Stream.LOSS, self._value.init)),
         }
         learner = self._learner_of(arms)
         self._state |= _named("moments.", learner.optimizer.init(self._below("theta.")))
         self._state |= _named("value_moments.", self._value.moments(self._below("value.")))
-        self._age = 0
         self._pending = None
 
     def _life_seeds(self) -> LifetimeSeeds:
@@ -115,6 +123,8 @@ class LpgPopulation:
         ]
         resets = [s.rng(Stream.RESET, self._lives, w) for s in of_step for w in range(pieces)]
         each = [mdp for mdp in mdps for _ in range(pieces)]
+        if self._environments is not None:
+            self._exploded += int(self._environments.failures.sum())
         self._environments = self.task.batch(each, resets, self._seeds.device)
         self._actions = [s.rng(Stream.ACTION, self._lives) for s in of_step]
         self._seen = self._observed(self._environments.reset())
@@ -122,26 +132,44 @@ class LpgPopulation:
 
     def renew(self, probabilities: Tensor) -> dict[str, Tensor]:
         """Begin all anew whose time has come, and those whose learning has failed where they are;
-        by name [P] what the lives that ended came to, NaN elsewhere, and who has failed."""
-        count = len(self._seeds)
-        ended = torch.full((count,), torch.nan)
-        theta = self._below("theta.")
-        failed = not_finite(theta)
+        by name [P] whose lives have ended, what they came to, NaN if they failed in between, with
+        which arm, and who has failed now."""
+        failed = not_finite({n: t for n, t in self._state.items() if t.is_floating_point()})
         if failed.any():
-            fresh = drawn(self._life_seeds(), Stream.AGENT, self._networks.init)
-            learner = self._learner_of(self._state["arm"])
-            start = _named("theta.", fresh) | _named("moments.", learner.optimizer.init(fresh))
-            for name, tensor in start.items():
-                if tensor.ndim:
-                    self._state[name][failed] = tensor[failed]
-            self._pending = None
-        arms = self._state["arm"]
-        if self._age >= (self._life.updates if self._lives else self._first):
-            ended = torch.where(failed, torch.nan, self._state["recent"].mean(1))
+            self._replace(failed)
+        before, count = self._state, len(self._seeds)
+        over = self._age >= (self._life.updates if self._lives else self._first)
+        newest = before["recent"][:, -min(self._age, RECENT) :].mean(1)
+        if over:
             self._lives += 1
             self.begin(probabilities)
             self._begin_episodes()
-        return {"ended": ended, "ended_arm": arms, "renewed": failed.to(torch.float32)}
+        return {
+            "ended": torch.full((count,), float(over)),
+            "came_to": torch.where(before["whole"] > 0, newest, torch.nan),
+            "ended_arm": before["arm"],
+            "renewed": failed.to(torch.float32),
+        }
+
+    def _replace(self, failed: Tensor) -> None:
+        """Agents [P] bool as they were at the beginning of their lives; Adam's count goes on."""
+        arms, age = self._state["arm"], self._age
+        old = self._state
+        self._draw(arms)
+        for name, tensor in self._state.items():
+            if tensor.ndim:
+                shape = (-1, *[1] * (tensor.ndim - 1))
+                self._state[name] = torch.where(failed.reshape(shape), tensor, old[name])
+            else:
+                self._state[name] = old[name]
+        self._state["whole"] = torch.where(failed, 0.0, old["whole"])
+        self._age = age
+
+    @property
+    def exploded(self) -> int:
+        """Episodes that have left the finite."""
+        now = 0 if self._environments is None else int(self._environments.failures.sum())
+        return self._exploded + now
 
     # Living, learning, being judged
 
@@ -150,10 +178,11 @@ class LpgPopulation:
         the first update of the next round learns from."""
         life, learner = self._life, self._learner_of(self._state["arm"])
         theta, moments = self._below("theta."), self._below("moments.")
-        noted = []
+        noted, rewards = [], []
         for _ in range(life.inner):
             rollout = self._pending or self._collect(theta)
             self._keep(rollout)
+            rewards.append(rollout.rewards.mean(1))
             age = age_of(len(self._seeds), self._age, life.updates, self._seeds.device)
             theta, moments, told = learner.update(eta, theta, moments, rollout, age)
             noted.append(told)
@@ -173,7 +202,7 @@ class LpgPopulation:
         self._state |= _named("theta.", {n: p.detach() for n, p in theta.items()})
         self._state |= _named("moments.", {n: p.detach() for n, p in moments.items()})
         told = {name: value.detach() for name, value in means.items()}
-        told["reward"] = self._state["recent"][:, -life.inner :].mean(1)
+        told["reward"] = torch.stack(rewards).mean(0)
         return Came(gradients, len(self._seeds) if finite else 0, told)
 
     def _keep(self, rollout: Rollout) -> None:
@@ -192,6 +221,7 @@ class LpgPopulation:
     @torch.no_grad()
     def _collect(self, theta: Parameters) -> Rollout:
         """T steps in each environment."""
+        assert self._environments is not None
         shape = self._life.steps, self._life.pieces
         noise = [rng.random(shape, dtype=np.float32) for rng in self._actions]
         chance = torch.from_numpy(np.stack(noise, 1)).to(self._seeds.device)  # [T, P, W]

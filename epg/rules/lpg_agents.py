@@ -110,5 +110,7 @@ def age_of(agents: int, done: int, updates: int, device: str) -> Tensor:
 
 def not_finite(theta: Parameters) -> Tensor:
     """[P] bool: whose parameters have left the finite."""
-    broken = [~torch.isfinite(leaf.detach()).flatten(1).all(1) for leaf in theta.values()]
+    broken = [
+        ~torch.isfinite(leaf.detach()).reshape(len(leaf), -1).all(1) for leaf in theta.values()
+    ]
     return torch.stack(broken).any(0)

@@ -231,6 +231,11 @@ def check(task: Task) -> None:
         found = getattr(task, name, None)
         if not isinstance(found, kind) or (kind is int and (found is True or int(found) < 1)):
             raise UserError(f"{name} of the task: found {found!r}, needed: {wanted}")
+    if task.states is not None and task.states != task.observation_size:
+        raise UserError(
+            f"states of the task: found {task.states!r}, needed: its observation_size, "
+            f"{task.observation_size}, of one-hot observations; or None"
+        )
     for v in task.varied:
         numbers = (v.low, v.high, *v.choices)
         if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
@@ -247,3 +252,5 @@ def check(task: Task) -> None:
     ):
         if tuple(found.shape) != size:
             raise UserError(f"its {what} of shape {list(found.shape)}, needed: {list(size)}")
+    if task.states is not None and sorted(first[0].tolist())[-2:] != [0.0, 1.0]:
+        raise UserError("its reset gives an observation that is not one-hot, though it has states")

@@ -87,6 +87,8 @@ class TaskMixture(Task):
         self.action_size = max(task.action_size for task in tasks)
         self.discrete = kinds.pop()
         self.horizon = max(task.horizon for task in tasks)
+        if all(task.states is not None for task in tasks):
+            self.states = self.observation_size
         self.parts = [Padded(task, self.observation_size, self.action_size) for task in tasks]
         self.scales = list(scales)
 

@@ -73,7 +73,9 @@ def check(path: str | Path, overrides: Sequence[str] = ()) -> Method:
     """The method of a configuration. Raises `UserError` for all that no rank need find out."""
     config = with_scales(load_config(path, overrides))
     check_tensorboard(config.log.tensorboard)
-    return make_method(config, tasks.make(config.task))
+    method = make_method(config, tasks.make(config.task))
+    method.workload(0)  # refuses what cannot be cut into units
+    return method
 
 
 def _master(runner: TrainingRunner, farm: Farm, run: Path, start_from: str | Path | None) -> None:
@@ -126,9 +128,9 @@ def starting_params(method: Method, start_from: str | Path | None) -> Params:
 def _traits(method: Method, params: Mapping[str, Tensor]) -> dict[str, object]:
     """All in which two methods must agree for what one learned to mean the same to the other."""
     task, config = method.task, method.config
+    sizes = {"observation size": task.observation_size, "action size": task.action_size}
     return {
-        "observation size": task.observation_size,
-        "action size": task.action_size,
+        **(sizes if method.sized else {}),
         "discrete": task.discrete,
         "memory": config.agent.memory,
         "method": config.method.name,

@@ -17,6 +17,7 @@ from epg.errors import UserError
 from epg.farm.work import Result, Shared, Unit
 from epg.lifetime import LifetimeSettings, live
 from epg.losses.lpg_loss import LpgLoss
+from epg.methods.arms import Arms
 from epg.methods.base import make_method
 from epg.methods.lpg import LpgMethod
 from epg.methods.saved import load
@@ -130,12 +131,13 @@ def test_what_is_learned_is_judged_on_any_discrete_task(epg: Run, place: Path) -
     assert not saved.sized and saved.blindable
     for task in ("cart-pole", "grid-sparse", "gym:Acrobot-v1"):
         said = epg(
-            "evaluate", "whole/best.safetensors", "--task", task, "--lifetimes", 2, "--updates", 2,
+            "evaluate", "whole/best.safetensors", "--task", task, "--lifetimes", 2, "--updates", 1,
             "--methods", "untrained,blind,random,a2c", "--out", f"on-{task.partition(':')[0]}",
             folder=place,
         )  # fmt: skip
         assert (said.code, said.err) == (0, "")
         assert all(name in said.out for name in ("untrained", "blind", "a2c"))
+        assert "networks by Adam at 0.001" in said.out
     said = epg("evaluate", "whole/best.safetensors", "--task", "hopper", folder=place)
     assert said.code == 2 and "loss lpg: is for discrete actions" in said.err
 
@@ -165,6 +167,8 @@ def test_every_number_of_the_rule_learns() -> None:
 
 def test_lives_end_at_ages_of_their_own_and_draw_an_arm_anew() -> None:
     method = method_of()
+    firsts = [method._make(unit, "cpu")._first for unit in method.workload(0).units()]
+    assert firsts == [4, 10, 6, 12]  # units of both tasks in turn
     arms, lives = set(), set()
     for step in range(3):
         one_step(method, step)
@@ -174,6 +178,8 @@ def test_lives_end_at_ages_of_their_own_and_draw_an_arm_anew() -> None:
     assert len(set(ages)) > 1 and all(0 <= age < 12 for age in ages)
     assert lives >= {0, 1, 2} and len(arms) > 3
     told = method.state_dict()["bandit.count"]
+    newest = method.state_dict()["bandit.newest"]
+    assert newest[1].max() == 1  # cart-pole pays 1 a step, however short a first life was
     assert int(told.sum()) == 2 * sum(p._lives for p in method._populations.values())
 
 
@@ -181,13 +187,42 @@ def test_a_nan_is_kept_out_of_the_rule_and_of_checkpoints() -> None:
     method = method_of()
     one_step(method, 0)
     before = method.params()
-    population = method._populations[0]
-    population._state["theta.policy.0.weight"][1] = torch.nan
+    for unit, name in ((0, "value.value.table"), (4, "theta.policy.0.weight")):
+        method._populations[unit]._state[name][1] = torch.nan
+    method._noted = []
     results = one_step(method, 1)
     row = method.update(1, results)
-    assert row["renewed"] == 1 and all(torch.isfinite(t).all() for t in method.params().values())
+    assert row["counted"] is not None and row["counted"] < 1
+    assert row["renewed"] == 2 and all(torch.isfinite(t).all() for t in method.params().values())
     assert all(torch.isfinite(tensor).all() for tensor in method.state_dict().values())
     assert any((tensor != before[name]).any() for name, tensor in method.params().items())
+
+
+def test_tables_alone_are_saved_and_read_again(epg: Run, place: Path) -> None:
+    said = epg(
+        "train", "tiny.yaml", "--run", "tables", "steps=1", "method.loss.agents=tables",
+        "task=[{name: grid-sparse, scale: [0, 1]}, {name: grid-all, size: 4, scale: [0, 1]}]",
+        folder=place,
+    )  # fmt: skip
+    assert (said.code, said.err) == (0, "")
+    on_grids = ("evaluate", "tables/best.safetensors", "--lifetimes", 2, "--updates", 1)
+    said = epg(*on_grids, "--task", "grid-sparse", "--methods", "random", folder=place)
+    assert said.code == 0 and "tables by SGD at 40" in said.out
+    said = epg(*on_grids, "--task", "cart-pole", "--out", "other", folder=place)
+    assert said.code == 2 and "found tables for task cart-pole" in said.err
+
+
+def test_an_arm_that_was_never_ended_with_gets_most_lives_but_not_all() -> None:
+    arms = Arms(1, 3)
+    assert arms.chances().tolist() == [[pytest.approx(1 / 3)] * 3]
+    ended, nan = np.ones(4), float("nan")
+    arms.tell(0, np.array([0, 0, 1, 1]), ended, np.array([1.0, 2.0, 3.0, 5.0]))
+    first = arms.chances()[0]
+    assert first[2] > first[1] > first[0] > 0 and float(first.sum()) == pytest.approx(1)
+    arms.tell(0, np.array([2, 1]), np.array([1, 0]), np.array([nan, 9.0]))
+    later = arms.chances()[0]
+    assert later[1] > later[0] and later[1] > later[2]
+    assert arms.state()["count"].tolist() == [[2, 2, 1]]
 
 
 def test_values_that_judge_learn() -> None:
@@ -286,8 +321,12 @@ def test_numbers_are_those_of_the_rows() -> None:
         ({"task": "hopper"}, "loss lpg: is for discrete actions"),
         ({"task": "cart-pole", "method": {"loss": {"name": "lpg", "agents": "tables"}}},
          "found tables for task cart-pole"),
-        ({"method": {"inner_updates": 13}}, "inner_updates: found 13, more than a life has"),
-        ({"method": {"loss": {"name": "lpg", "piece": 11}}}, "found pieces of 11 steps"),
+        ({"method": {"inner_updates": 13}}, "updates: found 12; allowed: multiples of method.inner"),
+        ({"method": {"together": 4, "loss": {"name": "lpg", "units": 4096, "piece": 5}},
+          "lifetime": {"updates": 12, "steps_per_update": 100_000},
+          "learner": {"buffer": 100_000, "minibatch": 10}}, "a unit of 4 agents"),
+        ({"method": {"loss": {"name": "lpg", "piece": 11}}},
+         r"found pieces of 11 steps \(method.loss.piece\)"),
         ({"method": {"population": 7}}, "found 7 agents for 2 tasks"),
         ({"method": {"loss": "per_step"}}, "found loss per_step, which is no rule"),
     ],
