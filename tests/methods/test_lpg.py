@@ -321,7 +321,7 @@ def test_numbers_are_those_of_the_rows() -> None:
         ({"task": "hopper"}, "loss lpg: is for discrete actions"),
         ({"task": "cart-pole", "method": {"loss": {"name": "lpg", "agents": "tables"}}},
          "found tables for task cart-pole"),
-        ({"method": {"inner_updates": 13}}, "updates: found 12; allowed: multiples of method.inner"),
+        ({"method": {"inner_updates": 13}}, "updates: found 12; allowed: multiples of method"),
         ({"method": {"together": 4, "loss": {"name": "lpg", "units": 4096, "piece": 5}},
           "lifetime": {"updates": 12, "steps_per_update": 100_000},
           "learner": {"buffer": 100_000, "minibatch": 10}}, "a unit of 4 agents"),
