@@ -9,6 +9,7 @@ A level, one MDP, is a dict of
     start                     the agent's cell
     places                    that of each object, where it always returns to the same
     horizon                   steps until an episode is truncated
+    living                    what each step pays besides, where it is not 0
 
 Shape letters: P environments, N objects, K kinds, C cells, S numbers in a state, O observation.
 """
@@ -81,6 +82,8 @@ class Levels:
             return torch.tensor([r + [value] * (count - len(r)) for r in rows], device=device)
 
         self.start, self.horizon = column("start"), column("horizon")  # [P]
+        living = [float(m.get("living", 0.0)) for m in levels]
+        self.living = torch.tensor(living, dtype=torch.float64, device=device)  # [P]
         self.kinds = padded([m["things"] for m in levels], NOWHERE)  # [P, N]
         self.there = self.kinds != NOWHERE
         self.places = padded([m.get("places", []) for m in levels], NOWHERE)
@@ -97,7 +100,7 @@ class Levels:
         returns = ~objects.there & (chance.respawn < self.respawn)
         there = (objects.there | returns) & ~met
         cells = torch.where(returns, chance.cells, objects.cells)
-        reward = (self.reward * met).sum(1)
+        reward = self.living + (self.reward * met).sum(1)
         ended = chance.end < (self.end * met).sum(1)
         return Collected(Objects(cells, there), reward, ended)
 

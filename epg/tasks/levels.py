@@ -266,6 +266,7 @@ class GridAll(_FixedGrid):
         Varied("objects", 1, 5, allowed=(1, 8), whole=True),
         Varied("horizon", 20, 750, "steps", "its logarithm uniform", allowed=(1, 100_000),
                whole=True, log=True),
+        Varied("living", 0, 0, "a step", "what each step pays besides", allowed=(-1, 1)),
     )  # fmt: skip
 
     @property
@@ -290,7 +291,8 @@ class GridAll(_FixedGrid):
             )
 
     def draw(self, rng: np.random.Generator) -> Mdp:
-        mdp = Task.draw(self, rng)
+        *first, living = self.varied
+        mdp = {varied.name: varied.draw(rng) for varied in first}
         size, count = mdp["size"], mdp["objects"]
         walls = rng.permutation(self.size)[: mdp["walls"]].tolist()
         inside = [wall for wall in walls if wall < size**2][: size**2 - count - 1]
@@ -306,4 +308,5 @@ class GridAll(_FixedGrid):
             "things": list(range(count)),
             "start": cells[0],
             "places": cells[1:],
+            "living": living.draw(rng),
         }

@@ -364,3 +364,21 @@ def test_a_narrower_distribution_is_smaller() -> None:
     full = tasks.make({"name": "grid-all", "size": 3, "walls": 9, "objects": 8})
     for m in draws(full, 20):  # walls leave room
         assert len(m["blocked"]) == 0 and sorted([m["start"], *m["places"]]) == list(range(9))
+
+
+def test_living_is_paid_in_each_step_of_a_level() -> None:
+    """And the levels are otherwise those without."""
+    paid = tasks.make({"name": "grid-all", "living": [-1, 1]})
+    mdps, plain = draws(paid, 50), draws(tasks.make("grid-all"), 50)
+    assert [{**m, "living": 0} for m in mdps] == plain
+    living = np.array([m["living"] for m in mdps])
+    assert living.min() < -0.8 and living.max() > 0.8
+    rngs = [[np.random.default_rng(i) for i in range(50)] for _ in range(2)]
+    batches = [paid.batch(each, rng) for each, rng in zip((mdps, plain), rngs, strict=True)]
+    for batch in batches:
+        batch.reset()
+    for _ in range(30):
+        actions = torch.randint(5, (50,), generator=torch.Generator().manual_seed(_))
+        ours, theirs = (batch.step(actions) for batch in batches)
+        np.testing.assert_allclose(ours.reward - theirs.reward, living)
+        assert torch.equal(ours.observation, theirs.observation)
