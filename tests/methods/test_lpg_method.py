@@ -26,6 +26,7 @@ from epg.seeds import LifetimeSeeds, Purpose
 from epg.settings import parse_yaml
 from epg.tasks.base import draw_mdps, first_step
 from epg.tasks.numbered import Numbered
+from epg.training.loop import starting_params
 
 Run = Callable[..., Any]
 TINY = """\
@@ -140,6 +141,16 @@ def test_what_is_learned_is_judged_on_any_discrete_task(epg: Run, place: Path) -
         assert "networks by Adam at 0.001" in said.out
     said = epg("evaluate", "whole/best.safetensors", "--task", "hopper", folder=place)
     assert said.code == 2 and "loss lpg: is for discrete actions" in said.err
+
+
+def test_a_rule_goes_on_with_other_tasks(place: Path) -> None:
+    """Of other sizes, too: it belongs to none."""
+    file = place / "whole" / "best.safetensors"
+    params = starting_params(method_of(task="cart-pole"), file)
+    assert all(torch.equal(tensor, load(file).params[name]) for name, tensor in params.items())
+    larger = {**parse_yaml(TINY)["method"]["loss"], "units": 9}
+    with pytest.raises(UserError, match="does not fit task cart-pole"):
+        starting_params(method_of(task="cart-pole", method={"loss": larger}), file)
 
 
 def test_inspect_says_what_predictions_mean(epg: Run, place: Path) -> None:
