@@ -17,7 +17,7 @@ def test_the_numbers_of_the_table_never_change() -> None:
     assert {s.name: s.value for s in Stream} == {
         "EPSILON": 0, "MDP": 1, "MDP_OF_GENERATION": 2, "AGENT": 3, "RESET": 4, "ACTION": 5,
         "MINIBATCH": 6, "FINAL_RESET": 7, "FINAL_ACTION": 8, "LOSS": 9,
-        "ANOTHER_LIBRARY": 10, "LENGTH": 11,
+        "ANOTHER_LIBRARY": 10, "LENGTH": 11, "ARM": 12,
     }  # fmt: skip
 
 
