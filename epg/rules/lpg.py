@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from epg.agents.distributions import Categorical
 from epg.agents.network import Parameters, draw_layer, mlp
 from epg.agents.spec import Shapes
 from epg.rules.rollout import Rollout
@@ -96,7 +95,6 @@ class Lpg:
     """whether it reads how far the life is, n/N, and how long, log N (Jackson et al. 2024)"""
     prediction_weight: float | Tensor = 0.5
     """α_y, one for all or [P]"""
-    distribution = Categorical(1)
 
     @property
     def shapes(self) -> Shapes:
@@ -229,12 +227,6 @@ class Lpg:
     def log_chosen(self, theta: Parameters, rollout: Rollout) -> Tensor:
         """[P, W·T] log-probabilities of the actions taken."""
         return torch.log(self._chosen(theta, rollout) + SMALL)
-
-    def loss(
-        self, eta: Parameters, theta: Parameters, frozen: Parameters, rollout: Rollout
-    ) -> Tensor:
-        policy, prediction = self.loss_of(self.said(eta, frozen, rollout), theta, rollout)
-        return policy + self.prediction_weight * prediction
 
 
 def _dense(eta: Parameters, name: str, rows: Tensor) -> Tensor:
