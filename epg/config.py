@@ -33,7 +33,10 @@ from epg.settings import Count, Named, Settings, choose, explain, parse_yaml, sh
 from epg.upgrade import upgrade, upgrade_override
 
 Threads = Annotated[int, Field(gt=0, le=4096)]
-NEWER = (("learner", "clip", 0.2), ("learner", "entropy", 0.01), ("learner", "meta_rate", 1e-2))
+NEWER = (
+    ("learner", "clip", 0.2), ("learner", "entropy", 0.01), ("learner", "meta_rate", 1e-2),
+    ("method", "fade", None),
+)  # fmt: skip
 """Settings that came later, with what was done before: runs of that time can be gone on with."""
 CHOSEN = {"method": "epg", "loss": "temporal_conv", "optimizer": "adam", "shaping": "pair"}
 """What is chosen by its name, and what an override finds there if nothing is said."""
@@ -197,8 +200,8 @@ class Config(Settings):
         what = self.model_dump(mode="json", exclude={"validation", "log", "steps"})
         del what["farm"]
         for group, key, usual in NEWER:
-            if what[group][key] == usual:
-                del what[group][key]
+            if what[group].get(key, usual) == usual:
+                what[group].pop(key, None)
         if self.device != "cpu":  # only there is it known that units of any size give the same
             what["farm"] = {"chunk": self.farm.chunk}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]

@@ -245,7 +245,7 @@ def test_a_schedule_goes_straight_and_then_stays() -> None:
         "lifetime.updates=3", "agent.hidden=[9]", "learner.passes=2",
         "lifetime.final_episodes=2", "method.pairs=5", "method.sigma=0.1",
         "method.start=residual", "method.optimizer=clipup", "method.optimizer.beta1=0.5",
-        "method.weight_decay=0.1", "method.evolve_policy_init=true", "method=ppo",
+        "method.weight_decay=0.1", "method.evolve_policy_init=true", "method.fade=8", "method=ppo",
         "start_from=abc",
     ],
 )  # fmt: skip

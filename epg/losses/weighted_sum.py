@@ -23,3 +23,17 @@ class WeightedSum:
             return sum(terms[1:], start=terms[0])
 
         return weighted
+
+
+class Fading:
+    """w·L + (1 − w)·other, w = weight/(1 + u/updates) after u updates of a life."""
+
+    def __init__(self, weight: float, loss: Loss, other: Loss, updates: float) -> None:
+        self.weight, self.loss, self.other = weight, loss, other
+        self.updates = updates
+        self.history = max(loss.history, other.history)
+
+    def objective(self, agents: ActorCritic, experience: Experience) -> Objective:
+        weight = self.weight / (1 + experience.age.update / self.updates)
+        parts = [(weight, self.loss), (1 - weight, self.other)]
+        return WeightedSum(parts).objective(agents, experience)

@@ -18,6 +18,7 @@ from epg.agents.actor_critic import ActorCritic, init_parameters
 from epg.agents.adam import FusedAdam
 from epg.agents.base import Agents
 from epg.agents.blind import BlindActorCritic
+from epg.agents.loss import Loss
 from epg.agents.policy_gradient import PolicyGradientAgents
 from epg.agents.released import ReleasedActorCritic, ReleasedAdam
 from epg.agents.spec import AgentSpec, init_flat
@@ -30,7 +31,7 @@ from epg.losses.lpg_loss import LpgLoss
 from epg.losses.lstm_loss import LstmLoss
 from epg.losses.ppo import Ppo
 from epg.losses.released import ReleasedPpo, ReleasedTemporalConv
-from epg.losses.weighted_sum import WeightedSum
+from epg.losses.weighted_sum import Fading, WeightedSum
 from epg.methods.base import Card, Dissection, Params, Row
 from epg.methods.evolved import Evolved, EvolvedSettings
 from epg.methods.footprint import check_replay
@@ -55,6 +56,11 @@ class Epg(Evolved):
             constant(0.0),
             description="α, the weight of PPO beside the learned loss's 1 − α, over generations",
         )
+        fade: float | None = Field(
+            None, gt=0, le=1e9,
+            description="updates of a life after which the learned loss has half the weight that "
+            "it begins with, and PPO what it leaves; null: it keeps it",
+        )  # fmt: skip
         start: Literal["random", "residual"] = Field(
             "random",
             description="φ at first: all random, or with an output layer of 0 (a residual over "
@@ -101,11 +107,11 @@ class Epg(Evolved):
             if settings.loss.name != "temporal_conv":
                 raise UserError("method.match_release: is of the loss temporal_conv alone")
             self.loss = ReleasedTemporalConv(settings.loss, self.agent, config.learner.buffer)
-        if isinstance(self.loss, TeachingLoss) and settings.evolve_policy_init:
-            raise UserError(
-                f"method.evolve_policy_init: found true, which loss {settings.loss.name} does not "
-                "know"
-            )
+        if isinstance(self.loss, TeachingLoss):
+            for key in ("evolve_policy_init", "fade"):
+                if found := getattr(settings, key):
+                    name = settings.loss.name
+                    raise UserError(f"method.{key}: found {found}, which loss {name} does not know")
         if isinstance(self.loss, LpgLoss):
             if max(settings.alpha.start, settings.alpha.end) > 0:
                 raise UserError("method.alpha: found more than 0, beside loss lpg is nothing")
@@ -139,7 +145,7 @@ class Epg(Evolved):
         return {"α": self.final_alpha}
 
     def same(self) -> dict[str, Any]:
-        keys = ("loss", "match_release", "evolve_policy_init")
+        keys = ("loss", "fade", "match_release", "evolve_policy_init")
         return {key: getattr(self.settings, key) for key in keys}
 
     # What evolves, and the agents that learn by it
@@ -188,7 +194,10 @@ class Epg(Evolved):
                 return self.loss.agents(*about)
             check_replay(self.loss.agents_settings, self.task, len(seeds), lifetime.steps)
             return self.loss.agents(*about, share=1 - alpha)
-        whole = WeightedSum([(1 - alpha, self.loss.bind(loss)), (alpha, self._ppo())])
+        learned, ppo, fade = self.loss.bind(loss), self._ppo(), self.settings.fade
+        whole: Loss = WeightedSum([(1 - alpha, learned), (alpha, ppo)])
+        if fade is not None:
+            whole = Fading(1 - alpha, learned, ppo, fade)
         parameters = init_parameters(self.agent, seeds, policy)
         kind = ReleasedActorCritic if released else BlindActorCritic if blind else ActorCritic
         networks = kind(self.agent, parameters, setup.agent.train_memory)

@@ -13,6 +13,7 @@ from typing import Any
 from epg.errors import UserError
 from epg.registry import find_own
 from epg.tasks.base import Batch, Mdp, Step, Task, Varied, check
+from epg.tasks.clipped import Clipped
 from epg.tasks.delayed import Delayed
 from epg.tasks.draws import uniform_noise
 from epg.tasks.masked import Masked
@@ -147,12 +148,18 @@ def _scale(name: str, given: Any) -> Scale:
     return low, high
 
 
+def _flag(name: str, given: dict[str, Any], key: str) -> bool:
+    """What is given there, taken out."""
+    value = given.pop(key, False)
+    if not isinstance(value, bool):
+        raise UserError(f"task {name}: {key}: found {value!r}, allowed: true or false")
+    return value
+
+
 def _make_one(name: str, parameters: dict[str, Any]) -> Task:
     kind, colon, what = name.partition(":")
     given = dict(parameters)
-    masked = given.pop("masked", False)
-    if not isinstance(masked, bool):
-        raise UserError(f"task {name}: masked: found {masked!r}, allowed: true or false")
+    masked, clipped = (_flag(name, given, key) for key in ("masked", "clipped"))
     delayed = given.pop("delayed", 1)
     if type(delayed) is not int or delayed < 1:
         raise UserError(f"task {name}: delayed: found {delayed!r}, allowed: an integer above 0")
@@ -164,6 +171,8 @@ def _make_one(name: str, parameters: dict[str, Any]) -> Task:
             check(task)
         else:
             task = _known(name)(**given)
+        if clipped:
+            task = Clipped(task)
     except ModuleNotFoundError as error:
         if error.name not in ("mujoco", "gymnasium"):
             raise

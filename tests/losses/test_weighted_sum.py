@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from probes import Follow, grow, learned_loss, seeds_of
 
+from epg.agents.age import Age
 from epg.config import Setup
 from epg.losses.ppo import Ppo
 from epg.losses.temporal_conv import TemporalConvLoss
-from epg.losses.weighted_sum import WeightedSum
+from epg.losses.weighted_sum import Fading, WeightedSum
 
 SETTINGS = Setup().change(updates=2, steps_per_update=16, minibatch=16, buffer=30, hidden=(8,))
 
@@ -24,6 +27,20 @@ def test_it_is_the_weighted_sum(alpha: float) -> None:
     weighted = WeightedSum([(1 - alpha, learned), (alpha, ppo)])
     mixed = weighted.objective(agents, experience)(outputs, rows)
     torch.testing.assert_close(mixed, (1 - alpha) * parts[0] + alpha * parts[1])
+
+
+@pytest.mark.parametrize(("age", "weight"), [(0, 0.6), (5, 0.3), (15, 0.15), (5_000_000, 0.0)])
+def test_one_that_fades_leaves_its_weight_to_the_other(age: int, weight: float) -> None:
+    agents, experience = grow(Follow(), SETTINGS, Ppo(), seeds_of(range(2)))
+    learned, ppo = learned_loss(Follow(), SETTINGS, 2), Ppo()
+    rows = torch.arange(16).repeat(2, 1)
+    outputs = agents.outputs(experience.observations)
+    parts = [loss.objective(agents, experience)(outputs, rows) for loss in (learned, ppo)]
+    aged = replace(experience, age=Age(age, 10_000_000))
+    fading = Fading(0.6, learned, ppo, updates=5)
+    assert fading.history == learned.history
+    mixed = fading.objective(agents, aged)(outputs, rows)
+    torch.testing.assert_close(mixed, weight * parts[0] + (1 - weight) * parts[1])
 
 
 def test_weight_0_leaves_even_a_broken_loss_out() -> None:

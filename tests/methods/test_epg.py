@@ -15,7 +15,7 @@ from epg.farm.work import Result, Shared, Unit, Workload, split_ranges
 from epg.lifetime import LifetimeResult, live
 from epg.losses.ppo import Ppo
 from epg.losses.temporal_conv import TemporalConv
-from epg.losses.weighted_sum import WeightedSum
+from epg.losses.weighted_sum import Fading, WeightedSum
 from epg.methods.base import agents_with, tensors_of
 from epg.methods.epg import Epg
 from epg.seeds import LifetimeSeed, LifetimeSeeds, Purpose
@@ -285,6 +285,27 @@ def test_fitness_in_a_mixture_is_normalised_for_each_task() -> None:
     ):
         low, high = list(scales.values())[mdp["part"]]
         np.testing.assert_allclose(fitness, (returns - low) / (high - low))
+
+
+def test_a_loss_that_fades_does_so_in_every_life() -> None:
+    """In training and in files alike, from 1 − α on; the life is another one."""
+    returns = {}
+    for fade in (None, 1e9, 1.0):
+        runner = TrainingRunner(config_of(fade=fade))
+        shared, method = shared_of(runner), epg_of(runner)
+        seeds = LifetimeSeeds.of(7, Purpose.VALIDATION, 0, 4)
+        for agents in (method.agents(tensors_of(shared), seeds),
+                       method.candidates(torch.from_numpy(phi_of(runner, shared)).expand(4, -1),
+                                         seeds, runner.config.lifetime, 0)):  # fmt: skip
+            assert isinstance(agents, PolicyGradientAgents)
+            kind = agents.loss
+            if fade is None:
+                assert isinstance(kind, WeightedSum)
+            else:
+                assert isinstance(kind, Fading) and (kind.weight, kind.updates) == (0.5, fade)
+        returns[fade] = fitness_of(runner, shared, training(0, 4))
+    np.testing.assert_allclose(returns[None], returns[1e9], rtol=1e-4)
+    assert not np.allclose(returns[None], returns[1.0], rtol=1e-4)
 
 
 def test_agents_of_a_file_learn_as_in_validation() -> None:
