@@ -19,6 +19,8 @@ from epg.runs.directory import Checkpoint, RunDirectory
 from epg.runs.journal import Journal
 from epg.seeds import Purpose
 
+pytestmark = pytest.mark.xdist_group("damage")  # one process makes what all of them need
+
 Run = Callable[..., object]
 EPG = ("train", "config.yaml", "--run", "run")
 MORE = ("steps=4", "method.pairs=3")
@@ -111,11 +113,11 @@ def stopped(epg: Run, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.mark.parametrize("what", ["journal.jsonl", "checkpoint"])
-def test_a_whole_relaunch_with_ten_of_these_damages(
+def test_a_whole_relaunch_with_some_of_these_damages(
     epg: Run, stopped: Path, tmp_path: Path, what: str
 ) -> None:
     rng = np.random.default_rng(0)
-    for _ in range(10):
+    for _ in range(5):
         shutil.copy(stopped / "config.yaml", tmp_path)
         shutil.copytree(stopped / "stopped", tmp_path / "run")
         path = tmp_path / "run" / what

@@ -21,6 +21,8 @@ from patience import Patience
 from accidents.site import HERE
 from accidents.test_every_write import OPERATIONS, STOP, WATCHED
 
+pytestmark = pytest.mark.xdist_group("evaluations")  # one process makes what all of them need
+
 Said = Any
 """What a process said: code, out, err."""
 Run = Callable[..., Said]

@@ -15,6 +15,8 @@ import pytest
 
 from accidents.site import check_same
 
+pytestmark = pytest.mark.xdist_group("every-write")  # one process makes what all of them need
+
 Run = Callable[..., object]
 CONFIG = """\
 task: point-goal

@@ -15,6 +15,8 @@ from epg.methods.epg import Epg
 from epg.runs.directory import RunDirectory
 from epg.seeds import Purpose
 
+pytestmark = pytest.mark.xdist_group("trouble")  # one process makes what all of them need
+
 SAID = {
     "raise": "ZeroDivisionError: trouble",
     "segfault": "its process died of SIGSEGV",

@@ -24,6 +24,8 @@ from epg.evaluation.protocol import SavedFiles
 from epg.evaluation.report import report
 from epg.evaluation.verdict import verdict
 
+pytestmark = pytest.mark.xdist_group("report")  # one process makes what all of them need
+
 OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
            "--host-resolver-rules=MAP * ~NOTFOUND")  # fmt: skip
 

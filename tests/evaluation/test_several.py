@@ -21,6 +21,8 @@ from epg.evaluation.protocol import SavedFiles
 from epg.evaluation.scores import Sample, Score, TaskScores, columns_of, remarks, rows_of
 from epg.methods import saved
 
+pytestmark = pytest.mark.xdist_group("several")  # one process makes what all of them need
+
 OUTPUTS = ("evaluation.json", "returns.csv", "protocol.yaml")
 ARGUMENTS = ("--task", "point-goal", "--lifetimes", "5", "--methods", "reinforce,random")
 KILLED = """\

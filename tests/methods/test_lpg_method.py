@@ -28,6 +28,8 @@ from epg.tasks.base import draw_mdps, first_step
 from epg.tasks.numbered import Numbered
 from epg.training.loop import starting_params
 
+pytestmark = pytest.mark.xdist_group("lpg")  # one process makes what all of them need
+
 Run = Callable[..., Any]
 TINY = """\
 task:

@@ -26,6 +26,8 @@ from epg.seeds import LifetimeSeeds, Purpose
 from epg.settings import parse_yaml
 from epg.tasks.base import draw_mdps
 
+pytestmark = pytest.mark.xdist_group("metagenrl")  # one process makes what all of them need
+
 Run = Callable[..., Any]
 TINY = """\
 task: [{name: point-goal, scale: [-5, -1]}, {name: random-cart-pole, scale: [20, 200]}]
