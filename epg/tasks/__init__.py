@@ -52,6 +52,7 @@ _TASKS = {
     "lunar-lander-continuous": ("epg.tasks.gym", "LunarLanderContinuous"),
     "mountain-car": ("epg.tasks.mountain_car", "MountainCar"),
     "point-goal": ("epg.tasks.point_goal", "PointGoal"),
+    "random-balance": ("epg.tasks.balance", "RandomBalance"),
     "random-cart-pole": ("epg.tasks.cart_pole", "RandomCartPole"),
     "random-grid-dense": ("epg.tasks.levels", "RandomGridDense"),
     "random-grid-long": ("epg.tasks.levels", "RandomGridLong"),

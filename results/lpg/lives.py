@@ -3,8 +3,8 @@ each in 16 environments at once.
 
     python results/lpg/lives.py [FILE ...]
 
-By task the mean reward of a step in the first 25 updates of a life, in the last 50, and in all 250;
-16 agents each, of MDPs that no training saw. By hand: π̂ is the advantage (λ-returns above a value,
+By task the mean reward of a step, and the mean return of an episode, in the first 25 updates of a
+life, in the last 50, and in all 250; 16 agents each, of MDPs that no training saw. By hand: π̂ is the advantage (λ-returns above a value,
 standardised), with 0.01 of entropy: REINFORCE with a baseline on the same agents.
 """
 
@@ -29,6 +29,7 @@ from epg.rules.rule import descend, views_of
 HERE = Path(__file__).parent
 CONFIG = HERE.parents[1] / "configs" / "lpg.yaml"
 SEED, UPDATES, ENTROPY = 77, 250, 0.01
+TINY = 1e-9
 USUAL = 4
 """The bandit's arm with the usual rate and α_y."""
 
@@ -46,8 +47,8 @@ def by_hand(population: LpgPopulation, learner: Any, theta: Any, moments: Any, r
     return descend(loss, seen, theta, moments, learner.optimizer, graph=False)
 
 
-def lives(name: str) -> list[list[float]]:
-    """By task: rewards of a step, at first, at last, and in all."""
+def lives(name: str) -> list[tuple[list[float], list[float]]]:
+    """By task: rewards of a step, and of an episode, at first, at last, and in all."""
     config = load_config(CONFIG, [f"seed={SEED}"])
     count = len(tasks.parts_of(config.task))
     config = load_config(CONFIG, [f"seed={SEED}", f"method.population={16 * count}"])
@@ -64,17 +65,21 @@ def lives(name: str) -> list[list[float]]:
         population.begin_step(0)
         learner = population._learner_of(population._state["arm"])
         theta, moments = population._below("theta."), population._below("moments.")
-        rewards = []
+        rewards, ends = [], []
         for update in range(UPDATES):
             rollout = population._collect(theta)
             rewards.append(rollout.rewards.mean())
+            assert rollout.truncated is not None
+            ends.append(1 - rollout.going_on.mean() + rollout.truncated.mean())
             if name == "by hand":
                 theta, moments = by_hand(population, learner, theta, moments, rollout)
             else:
                 age = age_of(unit.count, update, UPDATES, "cpu")
                 theta, moments, _ = learner.update(eta, theta, moments, rollout, age, graph=False)
-        r = torch.stack(rewards)
-        found.append([float(part.mean()) for part in (r[:25], r[-50:], r)])
+        parts = [slice(0, 25), slice(-50, None), slice(None)]
+        by_step = [float(torch.stack(rewards[part]).mean()) for part in parts]
+        by_episode = [float(sum(rewards[part]) / max(sum(ends[part]), TINY)) for part in parts]
+        found.append((by_step, by_episode))
     return found
 
 
@@ -83,9 +88,10 @@ def main(files: list[str]) -> None:
     for name in ("untrained", "by hand", *(files or [str(HERE / "best.safetensors")])):
         print(name)
         parts = tasks.parts_of(load_config(CONFIG).task)
-        for part, (first, last, all_of_it) in zip(parts, lives(name), strict=True):
-            label = tasks.label(part)
-            print(f"  {label}: {first:.4f} at first, {last:.4f} at last, {all_of_it:.4f} in all")
+        for part, both in zip(parts, lives(name), strict=True):
+            print(f"  {tasks.label(part)}")
+            for what, (first, last, whole) in zip(("step", "episode"), both, strict=True):
+                print(f"    a {what}: {first:.4f} at first, {last:.4f} at last, {whole:.4f} in all")
 
 
 if __name__ == "__main__":
