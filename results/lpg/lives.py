@@ -4,8 +4,9 @@ each in 16 environments at once.
     python results/lpg/lives.py [FILE ...]
 
 By task the mean reward of a step, and the mean return of an episode, in the first 25 updates of a
-life, in the last 50, and in all 250; 16 agents each, of MDPs that no training saw. By hand: π̂ is the advantage (λ-returns above a value,
-standardised), with 0.01 of entropy: REINFORCE with a baseline on the same agents.
+life, in the last 50, and in all 250; 16 agents each, of MDPs that no training saw. By hand: π̂ is
+the advantage (λ-returns above a value, standardised), with 0.01 of entropy: REINFORCE with a
+baseline on the same agents.
 """
 
 from __future__ import annotations
