@@ -35,7 +35,8 @@ DISCRETE = [
     "delayed-chain-noisy", "drifting-walk", "grid-all", "grid-dense", "grid-long",
     "grid-long-dense", "grid-longer", "grid-sparse", "mountain-car", "random-balance",
     "random-grid-dense", "random-grid-long", "random-grid-small", "random-grid-sparse",
-    "random-grid-very-dense", "signal-chain", "two-colours", "gym:CartPole-v1", ["cart-pole", "acrobot", "mountain-car"],
+    "random-grid-very-dense", "signal-chain", "two-colours", "gym:CartPole-v1",
+    ["cart-pole", "acrobot", "mountain-car"],
     {"name": "acrobot", "masked": True}, {"name": "cart-pole", "delayed": 20, "masked": True},
     {"name": "two-colours", "flip": [7, 90]},
 ]  # fmt: skip
