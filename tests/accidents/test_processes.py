@@ -220,21 +220,21 @@ def test_a_rank_that_fails_before_mpi_is_up_is_named(site: Site) -> None:
     process.end()
     assert "epg: rank 2: gone.yaml: no such configuration file; " in process.said
     assert "Traceback" not in process.said and not site.run.exists()
-    process = site.command("mpirun", "-n", "1", *bad, ":", "-n", "2", *EPG)
+    process = site.command("mpirun", "-n", "1", *bad, ":", "-n", "1", *EPG)
     process.end()
     assert "epg: gone.yaml: no such configuration file; " in process.said
     assert "Traceback" not in process.said and not site.run.exists()
 
 
 def test_ranks_that_are_not_alike_are_refused(site: Site) -> None:
-    process = site.command("mpirun", "-n", "2", *EPG, ":", "-n", "1", *EPG, "seed=1")
+    process = site.command("mpirun", "-n", "1", *EPG, ":", "-n", "1", *EPG, "seed=1")
     process.end()
     assert "found seed: 1, the master has seed: 0" in process.said
     older = (
         "from epg import version; version.__version__ = '0.0.1'; from epg.cli import main; main()"
     )
     other = ("python", "-c", older, *EPG[3:])
-    process = site.command("mpirun", "-n", "2", *EPG, ":", "-n", "1", *other)
+    process = site.command("mpirun", "-n", "1", *EPG, ":", "-n", "1", *other)
     process.end()
     assert "found epg 0.0.1, the master has" in process.said
     assert not site.run.exists()
@@ -246,7 +246,7 @@ def test_ranks_on_other_processors_are_recorded_and_warned_of(site: Site) -> Non
         "from epg.cli import main; main()"
     )
     other = ("python", "-c", elsewhere, *EPG[3:])
-    process = site.command("mpirun", "-n", "2", *EPG, ":", "-n", "1", *other)
+    process = site.command("mpirun", "-n", "1", *EPG, ":", "-n", "1", *other)
     assert process.end() == 0
     assert "ranks on different processors" in process.said and "Another CPU" in process.said
     log = (site.run / "log" / "rank-0.log").read_text()

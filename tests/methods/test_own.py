@@ -40,7 +40,7 @@ def test_a_page_of_ones_own_works_as_it_stands(
     (tmp_path / name).write_text(code)
     (tmp_path / "own.yaml").write_text(config)
     said = command(
-        "mpirun", "-n", "3", "python", "-m", "epg", "train", "own.yaml", "--run", "run",
+        "mpirun", "-n", "2", "python", "-m", "epg", "train", "own.yaml", "--run", "run",
         folder=tmp_path,
     )  # fmt: skip
     assert said.code == 0 and "done: run/best.safetensors" in said.out, said
