@@ -142,7 +142,8 @@ class Epg(Evolved):
         return {"alpha": self.final_alpha}
 
     def about(self) -> dict[str, float]:
-        return {"α": self.final_alpha}
+        fade = self.settings.fade
+        return {"α": self.final_alpha} | ({} if fade is None else {"fade": fade})
 
     def same(self) -> dict[str, Any]:
         keys = ("loss", "fade", "match_release", "evolve_policy_init")
