@@ -22,7 +22,7 @@ TIME_STEP = 0.05  # s, Euler
 MOST = 1.0
 """how far from the middle is fallen"""
 RESET_NOISE = 0.05
-FADING = 1.0
+FORGETTING = 1.0
 """1/s, at which the two numbers of no use forget the pushes"""
 
 
@@ -83,8 +83,8 @@ class RandomBalanceBatch(NativeBatch):
         rates = [
             self._rate * velocity,
             self._rate * (position + pushed),
-            FADING * (pushed - first),
-            FADING * (first - second),
+            FORGETTING * (pushed - first),
+            FORGETTING * (first - second),
         ]
         return state + TIME_STEP * torch.stack(rates, 1)
 

@@ -294,15 +294,11 @@ def test_a_loss_that_fades_does_so_in_every_life() -> None:
         runner = TrainingRunner(config_of(fade=fade))
         shared, method = shared_of(runner), epg_of(runner)
         seeds = LifetimeSeeds.of(7, Purpose.VALIDATION, 0, 4)
-        for agents in (method.agents(tensors_of(shared), seeds),
-                       method.candidates(torch.from_numpy(phi_of(runner, shared)).expand(4, -1),
-                                         seeds, runner.config.lifetime, 0)):  # fmt: skip
-            assert isinstance(agents, PolicyGradientAgents)
-            kind = agents.loss
-            if fade is None:
-                assert isinstance(kind, WeightedSum)
-            else:
-                assert isinstance(kind, Fading) and (kind.weight, kind.updates) == (0.5, fade)
+        agents = method.agents(tensors_of(shared), seeds)
+        assert isinstance(agents, PolicyGradientAgents)
+        if fade is not None:
+            assert isinstance(agents.loss, Fading)
+            assert (agents.loss.weight, agents.loss.updates) == (0.5, fade)
         returns[fade] = fitness_of(runner, shared, training(0, 4))
     np.testing.assert_allclose(returns[None], returns[1e9], rtol=1e-4)
     assert not np.allclose(returns[None], returns[1.0], rtol=1e-4)
