@@ -42,6 +42,11 @@ class RateSchedule(Settings):
             return 1 - age.progress
         return 1 / (1 + age.update / self.updates) if self.name == "inverse" else 1.0
 
+    def __str__(self) -> str:
+        """What the learning rate is multiplied with, for people."""
+        falling = {"linear": "1 − n/N", "inverse": f"1/(1 + n/{self.updates:g})"}
+        return f"lr × ({falling[self.name]})" if self.name in falling else "lr constant"
+
 
 class LearnerSettings(Settings):
     """How agents go down their loss."""

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from epg import tasks
+from epg.agents.policy_gradient import RateSchedule
 from epg.agents.spec import Units
 from epg.config import Setup, Threads, refuse_own
 from epg.errors import UserError
@@ -59,6 +60,7 @@ class Tuned(Settings):
     clip: PositiveFloat | None = None
     entropy: NonNegativeFloat | None = None
     meta_rate: PositiveFloat | None = None
+    schedule: RateSchedule | None = None
     """these, too, as configured if None"""
     exact: bool
     """whether they were tuned for just this task, budget and agent"""

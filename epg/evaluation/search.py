@@ -24,6 +24,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "clip": (0.1, 0.15, 0.2, 0.3, 0.4),
     "entropy": (0.003, 0.01, 0.03, 0.1),
     "meta_rate": (1e-3, 3e-3, 1e-2, 3e-2, 0.1),
+    "schedule": ("constant", "linear"),
 }
 """All values of each setting, in order; of those in RELATIVE times what is configured."""
 RELATIVE = ("steps_per_update", "minibatch")
@@ -37,6 +38,7 @@ COARSE: dict[str, tuple[Any, ...]] = {
     "clip": (0.2,),
     "entropy": (0.01, 0.1),
     "meta_rate": (1e-2,),
+    "schedule": ("constant",),
 }
 """Those of the first round, every one with every other."""
 
@@ -88,7 +90,10 @@ class Space:
     def setting(self, number: int) -> Setting:
         """What an entry is tried with."""
         entry = self[number]
-        return {name: entry.setup.get(name) for name in make_algorithm(entry.method).searched}
+        values = {name: entry.setup.get(name) for name in make_algorithm(entry.method).searched}
+        if "schedule" in values:
+            values["schedule"] = values["schedule"].name
+        return values
 
     def fits(self, method: str, setting: Setting) -> bool:
         """Whether it is one of them, and divides a life into updates, as many as the method needs,

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
+from pydantic import ValidationError
 
+from epg.agents.policy_gradient import RateSchedule
 from epg.config import Config, Setup
 from epg.errors import UserError
 from epg.runs.files import remove_unfinished, write_durably
@@ -28,9 +30,11 @@ from epg.tasks.base import Task
 SHIPPED = Path(str(resources.files("epg.evaluation") / "tuned.yaml"))
 TUNED = (
     "steps_per_update", "learning_rate", "minibatch", "passes", "discount", "gae_lambda", "clip",
-    "entropy", "meta_rate",
+    "entropy", "meta_rate", "schedule",
 )  # fmt: skip
-"""The settings that are searched; an entry of version 0.2 and before has the first four."""
+"""The settings that are searched; an entry of version 0.1 and before has the first four."""
+ALWAYS = {"schedule": "constant"}
+"""What an entry that says nothing of it was tuned with, whatever a loss beside it has."""
 ABOUT = ("updates", "steps_per_update", "hidden", "activation")
 """The settings that an entry says it is about, besides the method: the product of the first two is
 its budget, and agents."""
@@ -89,7 +93,8 @@ def tuned(method: str, task: str, setup: Setup) -> Winner:
     wanted = _about(about(method, setup))
     for name, entry in _nearest(method, task, setup):
         if setup.lifetime.steps % entry["steps_per_update"] == 0:
-            found = with_setting(setup, {key: entry[key] for key in TUNED if key in entry})
+            setting = ALWAYS | {key: entry[key] for key in TUNED if key in entry}
+            found = with_setting(setup, setting)
             exact = name == task and _about(entry) == wanted
             where = "tuned" if name == task else f"tuned on {name}"
             return Winner(found, exact, f"{where}: {effort(entry)}")
@@ -115,7 +120,7 @@ def finalists_of(method: str, task: str, setup: Setup) -> list[dict[str, Any]]:
         if not entry.get("finalists"):
             continue
         if _about(entry) != wanted:
-            return list(entry["finalists"])
+            return [ALWAYS | finalist for finalist in entry["finalists"]]
         if name == task and entry["settings"] > len(entry["finalists"]):
             raise UserError(
                 f"{task}: for this budget {method} has been tuned among {entry['settings']} "
@@ -221,6 +226,9 @@ def _check_setting(setting: Mapping[str, Any]) -> None:
         if name not in setting and name not in ("steps_per_update", "learning_rate"):
             continue  # of a method without it, or of an earlier version
         value = setting[name]
+        if name == "schedule":
+            RateSchedule.model_validate(value)
+            continue
         kind = int if name in ("steps_per_update", "minibatch", "passes") else float
         if not isinstance(value, int | kind) or isinstance(value, bool) or not 0 < value < 1e9:
             raise TypeError(f"{name}: {value!r}")
@@ -242,6 +250,6 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
         ) from None
     except (UnicodeDecodeError, UserError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValidationError) as error:
         raise UserError(f"{path}: no file of `epg tune`, or a damaged one ({error!r})") from None
     return dict(known)

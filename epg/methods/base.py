@@ -277,6 +277,7 @@ class LossAlgorithm(Algorithm):
 
     searched: ClassVar[tuple[str, ...]] = (
         "steps_per_update", "learning_rate", "minibatch", "passes", "discount", "gae_lambda",
+        "schedule",
     )  # fmt: skip
 
     @abstractmethod
@@ -313,7 +314,8 @@ def unusual(learner: LearnerSettings) -> str:
         ("meta_rate", "meta-rate"),
     )  # fmt: skip
     values = ((symbol, getattr(learner, name), getattr(usual, name)) for name, symbol in names)
-    return "".join(f", {symbol} {value:g}" for symbol, value, normal in values if value != normal)
+    shown = "".join(f", {symbol} {value:g}" for symbol, value, normal in values if value != normal)
+    return shown + (f", {learner.schedule}" if learner.schedule != usual.schedule else "")
 
 
 def tensors_of(shared: Shared) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ class ReinforceMethod(LossAlgorithm):
         "learning_rate",
         "discount",
         "gae_lambda",
+        "schedule",
     )
 
     def adapt(self, setup: Setup) -> Setup:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from epg.agents.actor_critic import init_parameters
 from epg.agents.adam import ADAM_EPSILON
+from epg.agents.age import Age
 from epg.agents.base import Agents, Metrics, Policy
 from epg.agents.buffer import Transitions
 from epg.agents.network import Parameters
@@ -231,12 +232,19 @@ class _Environment(VecEnv):
 
 
 def _ppo(setup: Setup, first: Parameters, environment: VecEnv, seed: int) -> PPO:
-    learner = setup.learner
+    learner, updates = setup.learner, setup.lifetime.updates
     sizes = list(setup.agent.hidden)
+
+    def learning_rate(left: float) -> float:
+        """Left of the life, 1 to 0, after the rollout that is learned from."""
+        return learner.learning_rate * learner.schedule.factor(
+            Age(max(0, round((1 - left) * updates) - 1), updates)
+        )
+
     model = PPO(
         "MlpPolicy",
         environment,
-        learning_rate=learner.learning_rate,
+        learning_rate=learning_rate,
         n_steps=setup.lifetime.steps_per_update,
         batch_size=learner.minibatch,
         n_epochs=learner.passes,

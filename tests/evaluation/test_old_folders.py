@@ -82,7 +82,7 @@ FOUND = {
 }
 
 
-NEWER = ("steps_per_update", "discount", "gae_lambda", "clip", "entropy", "meta_rate")
+NEWER = ("steps_per_update", "discount", "gae_lambda", "clip", "entropy", "meta_rate", "schedule")
 """Settings that were not tuned then."""
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from epg import tasks
+from epg.agents.age import Age
 from epg.config import Setup
 from epg.lifetime import LifetimeResult, live
 from epg.methods.base import make_algorithm
@@ -59,6 +60,27 @@ def break_in(call: int, lifetime: int) -> Callable[[Sb3Agents], None]:
         model.train = train_and_break
 
     return change
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", {"name": "inverse", "updates": 1}])
+def test_its_learning_rate_falls_as_ours_does(schedule: str | dict[str, Any]) -> None:
+    setup = SETUP.change(schedule=schedule)
+    rates: list[float] = []
+
+    def note(agents: Sb3Agents) -> None:
+        model: Any = agents._lives[0]._model
+        train = model.train
+
+        def train_and_note() -> None:
+            train()
+            rates.append(model.policy.optimizer.param_groups[0]["lr"])
+
+        model.train = train_and_note
+
+    lives("sb3-ppo", [0], setup, note)
+    factor = setup.learner.schedule.factor
+    assert rates == [0.01 * factor(Age(update, 5)) for update in range(5)]
+    assert (len(set(rates)) == 1) == (schedule == "constant")
 
 
 @pytest.mark.parametrize("name", NAMES)

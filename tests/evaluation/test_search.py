@@ -49,7 +49,7 @@ def test_the_coarse_grid_has_every_value_with_every_other(space: Space) -> None:
         assert len(settings) == len({repr(s) for s in settings}) == count
         for setting in settings:
             for name, value in setting.items():
-                assert value / (SETUP.get(name) if name in RELATIVE else 1) in COARSE[name]
+                assert (value / SETUP.get(name) if name in RELATIVE else value) in COARSE[name]
 
 
 def test_next_to_a_setting_is_one_value_by_one_step(space: Space) -> None:
@@ -57,11 +57,26 @@ def test_next_to_a_setting_is_one_value_by_one_step(space: Space) -> None:
         middle = space.setting(number)
         for near in map(space.setting, space.fine(number)):
             [name] = [name for name in middle if middle[name] != near[name]]
-            own = SETUP.get(name) if name in RELATIVE else 1
-            places = [VALUES[name].index(each[name] / own) for each in (middle, near)]
+            values = VALUES[name]
+            if name in RELATIVE:
+                values = tuple(SETUP.get(name) * value for value in values)
+            places = [values.index(each[name]) for each in (middle, near)]
             assert abs(places[0] - places[1]) == 1
             assert near["steps_per_update"] % near["minibatch"] == 0
-        assert len(list(space.fine(number))) >= 9
+        assert len(list(space.fine(number))) >= 10
+
+
+def test_rates_that_fall_are_tried_beside_the_best(space: Space) -> None:
+    """Whatever is configured for a loss beside them: theirs is constant, or falls to 0."""
+    for schedule in ("constant", "linear", {"name": "inverse", "updates": 4}):
+        space = Space(space.tasks, METHODS, SETUP.change(schedule=schedule))
+        for method in ("ppo", "reinforce"):
+            first = next(space.coarse(0, method))
+            assert space.setting(first)["schedule"] == "constant"
+            assert space[first].setup.learner.schedule.name == "constant"
+            near = [space[number] for number in space.fine(first)]
+            falling = [e for e in near if e.setup.learner.schedule.name == "linear"]
+            assert len(falling) == 1 and "lr × (1 − n/N)" in falling[0].about
 
 
 @pytest.fixture
@@ -96,8 +111,8 @@ def test_the_best_of_one_budget_are_tried_again_at_another(small: None, tiny: Pa
         tune(longer, lifetimes=3, again=True)
     [first] = tune(config, lifetimes=3, methods=["reinforce"])
     [again] = tune(longer, lifetimes=4, methods=["reinforce"], again=True)
-    key = repr
-    assert sorted(map(key, again["finalists"])) == sorted(map(key, first["finalists"]))
+    tried = [sorted(sorted(each.items()) for each in e["finalists"]) for e in (first, again)]
+    assert tried[0] == tried[1]
     assert again["settings"] == 5
     life = 6 * 32  # and a final episode of at most 200 steps
     assert 5 * 4 * life < again["grid_steps"] <= 5 * 4 * (life + 200)

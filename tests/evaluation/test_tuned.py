@@ -13,10 +13,11 @@ import yaml
 from epg.config import load
 from epg.errors import UserError
 from epg.evaluation.entry import EntryRunner
+from epg.evaluation.protocol import tuned_for
 from epg.evaluation.search import COARSE
 from epg.evaluation.tune import FRESH, tunable, tune
+from epg.evaluation.tuned import about, finalists_of, keep, tuned, with_scales
 from epg.evaluation.tuned import kept as kept_file
-from epg.evaluation.tuned import tuned, with_scales
 from epg.farm.work import Result, Shared, Unit
 
 BOTH = ("ppo", "reinforce")
@@ -153,6 +154,7 @@ ENTRY = (
         ENTRY.format(m="x"),
         ENTRY.format(m="8, finalists: [5]"),
         ENTRY.format(m="8, finalists: [{learning_rate: 1}]"),
+        ENTRY.format(m="8, schedule: sideways"),
     ],
 )
 def test_a_damaged_file_is_named(kept: Path, tiny: Path, content: str | bytes) -> None:
@@ -224,6 +226,24 @@ def test_a_task_with_ranges_of_its_own_takes_the_settings_of_its_family(tiny: Pa
     assert narrow.setup == family.setup != setup
     assert family.source == "tuned: best of 60 settings, 32 lifetimes each"
     assert narrow.source == "tuned on random-hopper: best of 60 settings, 32 lifetimes each"
+
+
+def test_a_rate_that_falls_is_a_settings_own_and_no_losses(kept: Path, tiny: Path) -> None:
+    """A loss that learns by a falling rate stands beside PPO as PPO was tuned."""
+    falling = load(tiny, ["learner.schedule={name: inverse, updates: 4}"]).setup
+    entry = about("ppo", falling) | {"learning_rate": 0.1, "final_return": 1.0}
+    for schedule, expected in ((None, "constant"), ("linear", "linear")):
+        keep("point-goal", entry | ({"schedule": schedule} if schedule else {}), kept)
+        assert tuned("ppo", "point-goal", falling).setup.learner.schedule.name == expected
+        settings = tuned_for("ppo", "point-goal", falling)
+        assert settings.schedule is not None and settings.schedule.name == expected
+        finalists = [{"steps_per_update": 32, "learning_rate": 0.1, "schedule": schedule}]
+        if not schedule:
+            del finalists[0]["schedule"]
+        keep("point-goal", entry | {"finalists": finalists}, kept)
+        longer = falling.change(updates=4)
+        assert finalists_of("ppo", "point-goal", longer)[0]["schedule"] == expected
+    assert tuned("ppo", "reacher", falling).setup == falling  # of which nothing is known
 
 
 def test_a_winner_of_few_lifetimes_is_said_to_be_one(
