@@ -88,6 +88,10 @@ class Site:
         self._running.append(Process(popen, file))
         return self._running[-1]
 
+    def go(self) -> None:
+        """Let units go on that wait for it."""
+        (self.folder / "go").touch()
+
     def wait_for(self, what: Callable[[], bool]) -> None:
         """Until it is so."""
         patience = Patience(self.folder)

@@ -13,8 +13,15 @@ from patience import Patience
 
 from accidents.site import EPG, HERE, Process, Site, check_same, children, ranks_below
 
-SLOW = {"TROUBLE_SECONDS": "0.03"}
-"""A unit takes some tenths of a second, so that there is time for accidents."""
+HELD = {"TROUBLE": '{"1:4": "wait"}'}
+"""The run waits in the middle of its second generation, so that there is time for accidents."""
+PATIENT = "farm.least_deadline=3600"
+"""Whoever waits is not given up."""
+
+
+def is_held(site: Site) -> bool:
+    """Whether a run with one worker has come as far as that."""
+    return site.generations() == 1 and site.units() > 3
 
 
 VICTIMS: dict[str, Callable[[Site, Process], int]] = {
@@ -34,9 +41,10 @@ IN_SOAK = [
 def test_whoever_is_killed_the_run_goes_on_by_itself(
     site: Site, undisturbed: Path, victim: str
 ) -> None:
-    front = site.start("--ranks", "2", trouble=SLOW)
-    site.wait_for(lambda: site.generations() == 1 and site.units() > 2)
+    front = site.start("--ranks", "2", PATIENT, trouble=HELD)
+    site.wait_for(lambda: is_held(site))
     os.kill(VICTIMS[victim](site, front), signal.SIGKILL)
+    site.go()
     assert front.end() == 0, front.said
     assert front.said.count("again in") == 1, front.said
     assert "failed" not in front.said and "Traceback" not in front.said
@@ -76,12 +84,13 @@ def test_told_to_end_while_it_starts(site: Site, name: str) -> None:
 @pytest.mark.soak
 def test_told_to_end_many_times(site: Site, undisturbed: Path) -> None:
     """As schedulers do that tell every process."""
-    process = site.start(trouble=SLOW)
-    site.wait_for(lambda: site.units() > 2)
+    process = site.start(PATIENT, trouble=HELD)
+    site.wait_for(lambda: is_held(site))
     for _ in range(20):
         process.tell(signal.SIGTERM)
         process.tell(signal.SIGINT)
         time.sleep(0.003)
+    site.go()
     ended = process.end()  # by a signal, if one came after all was done
     assert ended in (130, 143, -signal.SIGTERM), process.said
     assert "Traceback" not in process.said
@@ -114,8 +123,8 @@ def test_a_launcher_that_is_slow_to_end_is_waited_for(site: Site, undisturbed: P
 def test_kill_of_the_front_ends_all_and_the_same_command_goes_on(
     site: Site, undisturbed: Path
 ) -> None:
-    front = site.start("--ranks", "2", trouble=SLOW)
-    site.wait_for(lambda: site.units() > 2)
+    front = site.start("--ranks", "2", PATIENT, trouble=HELD)
+    site.wait_for(lambda: is_held(site))
     pids = [site.pid(0), site.pid(1), site.pid(1, 1), children(front.pid)[0]]
     front.tell(signal.SIGKILL)
     front.end()
@@ -150,9 +159,10 @@ def test_told_to_end_it_is_saved_and_goes_on(
 ) -> None:
     """By hand, too, where the launcher makes of the exit code what it likes."""
     ranks = () if launcher else ("--ranks", "2")
-    process = site.start(*ranks, launcher=launcher, trouble=SLOW)
-    site.wait_for(lambda: site.generations() == 1 and site.units() > 2)
+    process = site.start(*ranks, PATIENT, launcher=launcher, trouble=HELD)
+    site.wait_for(lambda: is_held(site))
     process.tell(signal.Signals[name])
+    site.go()
     ended = process.end()
     assert code in (ended, None), process.said
     assert "Traceback" not in process.said and "again in" not in process.said
@@ -169,11 +179,11 @@ def test_usr1_drops_what_needs_longer_than_the_grace_and_finishes_the_rest(
 ) -> None:
     """Under mpirun and in one process, at the same time."""
     alone = Site(tmp_path_factory.mktemp("alone"))
-    patient = ("farm.least_deadline=3600", "farm.grace=8")  # only the grace can end it
+    patient = (PATIENT, "farm.grace=8")  # only the grace can end it
     started = {}
     for place, ranks, done in ((alone, (), 1), (site, ("--ranks", "3"), 5)):
-        slow = {"TROUBLE": '{"1": "sleep"}', "TROUBLE_ONCE": str(place.folder)}
-        started[place] = place.start(*ranks, *patient, trouble=slow | SLOW)
+        slow = {"TROUBLE_ONCE": str(place.folder), "TROUBLE_SECONDS": "0.1"}
+        started[place] = place.start(*ranks, *patient, trouble={"TROUBLE": '{"1": "sleep"}'} | slow)
         place.wait_for(
             lambda place=place, done=done: (
                 (place.folder / "pair-1").exists() and place.units() >= done

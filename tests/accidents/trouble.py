@@ -1,9 +1,9 @@
 """A task that makes trouble in chosen units, so that accidents come from where users' come from.
 
 It is point-goal until the environment says otherwise. TROUBLE={"4": "raise"} raises an exception in
-the lifetimes of pair 4 of generation 0 of a run with seed 0, whenever they are lived; with
-TROUBLE_ONCE=FOLDER, which takes notes, the first time only. TROUBLE_SECONDS makes every batch of
-lifetimes take that much longer.
+the lifetimes of pair 4 of generation 0 of a run with seed 0, "1:4" in those of generation 1,
+whenever they are lived; with TROUBLE_ONCE=FOLDER, which takes notes, the first time only.
+TROUBLE_SECONDS makes every batch of lifetimes take that much longer.
 """
 
 from __future__ import annotations
@@ -28,12 +28,20 @@ def fail() -> None:
     raise ZeroDivisionError("trouble")
 
 
+def wait() -> None:
+    """For whoever watches the run, and lets it go on by the file `go`; not for ever."""
+    end = time.monotonic() + 3600
+    while not Path("go").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+
+
 KINDS: dict[str, Callable[[], object]] = {
     "raise": fail,
     "segfault": lambda: ctypes.string_at(0),
     "abort": os.abort,
     "exit": lambda: sys.exit(0),
     "hard exit": lambda: os._exit(0),
+    "wait": wait,
     "sleep": lambda: time.sleep(3600),
     "sleep deaf": lambda: (signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM}),
                            time.sleep(3600)),
@@ -68,7 +76,8 @@ class Trouble(PointGoal):
     def _chosen(self, mdp: Mdp) -> str | None:
         """The pair whose MDP it is, if that is one that makes trouble."""
         for pair in chosen():
-            seed = LifetimeSeed(0, Purpose.TRAINING, 0, int(pair))
+            generation, _, number = pair.rpartition(":")
+            seed = LifetimeSeed(0, Purpose.TRAINING, int(generation or 0), int(number))
             if dict(mdp) == dict(self.draw(seed.rng(Stream.MDP))):
                 return pair
         return None
