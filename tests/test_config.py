@@ -308,7 +308,7 @@ def test_a_later_setting_at_its_usual_value_leaves_the_hash_as_it_was() -> None:
     masked = Path(__file__).parents[1] / "configs" / "masked-cart-pole.yaml"
     as_then = [
         "seed=1", "lifetime.steps_per_update=128", "learner.buffer=128",
-        "method.lengths=[8, 16, 32, 32]", "method.fade=null",
+        "method.lengths=[8, 16, 32, 32]", "method.fade=null", "learner.schedule=constant",
     ]  # fmt: skip
     before = "daacc12d38ccd28a"  # of a run that was begun before there was a clip or a fade
     assert load(masked, as_then).hash() == before
