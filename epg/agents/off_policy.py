@@ -60,6 +60,16 @@ class OffPolicySettings(Settings):
         False, description="whether nothing follows a time limit, as in that code"
     )
 
+    @property
+    def says(self) -> str:
+        """Those that matter most, for people."""
+        pieces = "" if self.piece == 1 else f" pieces of {self.piece} steps"
+        each = "a step" if self.every == 1 else f"every {self.every} steps"
+        return (
+            f"lr {self.learning_rate:g}, batch {self.batch}{pieces}, one update {each}, target "
+            f"speed {self.speed:g}, exploration {self.exploration:g}"
+        )
+
 
 def check_pieces(settings: OffPolicySettings, task: Task) -> None:
     """Raise `UserError` where agents cannot learn from pieces of a task's episodes."""

@@ -19,9 +19,11 @@ from epg.evaluation.protocol import (
     tuned_source,
 )
 from epg.evaluation.tuned import TUNED, with_setting
+from epg.losses.base import TeachingLoss
 from epg.methods.base import Params, make_algorithm, settings_of
 from epg.methods.fixed_policy import FixedPolicy
 from epg.methods.saved import Saved
+from epg.registry import find
 from epg.seeds import LifetimeSeeds, Purpose
 from epg.tasks.base import Task
 
@@ -64,16 +66,23 @@ def entries_of(protocol: Protocol, files: SavedFiles) -> Iterator[Entry]:
 
 def changed(saved: Saved, protocol: Protocol) -> Config:
     """The configuration of what was learned, as the protocol changes it. Raises `UserError`."""
-    changes = protocol.changes()
-    if protocol.learning_rate is not None:
-        changes["learning_rate"] = protocol.learning_rate
+    changes, ours = protocol.changes(), {}
+    if (rate := protocol.learning_rate) is not None:
+        loss = getattr(saved.config.method, "loss", None)
+        kind = find("loss", loss.name) if loss is not None else None
+        if isinstance(kind, type) and issubclass(kind, TeachingLoss):
+            ours["loss"] = kind.at_rate(loss, rate).model_dump()
+        else:
+            changes["learning_rate"] = rate
+    if protocol.alpha is not None:
+        if "alpha" not in type(saved.config.method).model_fields:
+            raise UserError(f"--alpha: the method {saved.config.method.name} has no α")
+        ours["alpha"] = protocol.alpha
     config = saved.config.with_setup(saved.config.setup.change(**changes))
-    if protocol.alpha is None:
+    if not ours:
         return config
-    if "alpha" not in type(config.method).model_fields:
-        raise UserError(f"--alpha: the method {config.method.name} has no α")
     data = config.model_dump()
-    data["method"]["alpha"] = protocol.alpha
+    data["method"] |= ours
     return Config.model_validate(data)
 
 

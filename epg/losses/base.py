@@ -66,6 +66,16 @@ class LearnedLoss(ABC):
 class TeachingLoss(LearnedLoss):
     """A loss whose agents are of a kind of its own."""
 
+    @property
+    def says(self) -> str:
+        """What its agents learn with, for people."""
+        return "agents of its own"
+
+    @classmethod
+    def at_rate(cls, settings: Any, learning_rate: float) -> Any:
+        """The same settings, with agents that learn at another rate."""
+        raise UserError(f"--learning-rate: loss {settings.name} knows no rate of its agents")
+
     @abstractmethod
     def agents(
         self, params: Parameters, task: Task, hidden: tuple[int, ...], seeds: LifetimeSeeds,

@@ -68,6 +68,11 @@ class LpgLoss(TeachingLoss):
         if not spec.discrete:
             raise UserError("loss lpg: is for discrete actions, those of this task are not")
 
+    @classmethod
+    def at_rate(cls, settings: Any, learning_rate: float) -> Any:
+        rates = {"table_rate": learning_rate, "network_rate": learning_rate}
+        return settings.model_copy(update=rates)
+
     @property
     def shapes(self) -> Shapes:
         return self._rule(LpgNetworks(1, 1, (), self.settings.predictions), 1, Arm()).shapes
@@ -90,7 +95,6 @@ class LpgLoss(TeachingLoss):
 
     @property
     def says(self) -> str:
-        """What its agents learn with, for people."""
         s = self.settings
         kinds = {
             "tables": f"tables by SGD at {s.table_rate:g}",

@@ -53,6 +53,15 @@ class LstmLoss(TeachingLoss):
         self.objective = LstmObjective(mended, mended, mended, tuple(settings.without))
 
     @property
+    def says(self) -> str:
+        return self.agents_settings.says
+
+    @classmethod
+    def at_rate(cls, settings: Any, learning_rate: float) -> Any:
+        agents = settings.agents.model_copy(update={"learning_rate": learning_rate})
+        return settings.model_copy(update={"agents": agents})
+
+    @property
     def shapes(self) -> Shapes:
         return self.objective.shapes
 

@@ -207,6 +207,10 @@ class Epg(Evolved):
             networks, seeds, setup.learner, whole, lifetime.updates, adam, self.familiar
         )
 
+    @property
+    def says(self) -> str:
+        return self.loss.says if isinstance(self.loss, TeachingLoss) else ""
+
     def _ppo(self) -> Ppo:
         return (ReleasedPpo if self.settings.match_release else Ppo).of(self.config.learner)
 

@@ -101,6 +101,10 @@ class MetaGenRl(Resident):
         self._adam = Adam(self.settings.learning_rate)
         self._populations: dict[int, Population] = {}
 
+    @property
+    def says(self) -> str:
+        return self.loss.says
+
     def _loss(self, task: Task) -> LstmLoss:
         spec = AgentSpec.of(task, self.config.agent)
         loss = make_loss(self.settings.loss, spec, self.config.learner.buffer)

@@ -45,12 +45,7 @@ class Td3(Algorithm):
         check_pieces(self.settings, task)
 
     def about(self, setup: Setup) -> str:
-        ours = self.settings
-        pieces = "" if ours.piece == 1 else f" pieces of {ours.piece} steps"
-        return (
-            f"lr {ours.learning_rate:g}, batch {ours.batch}{pieces}, one update a step, target "
-            f"speed {ours.speed:g}, exploration {ours.exploration:g}; its usual settings"
-        )
+        return f"{self.settings.says}; its usual settings"
 
     def agents(self, task: Task, setup: Setup, seeds: LifetimeSeeds) -> Agents:
         self.check(task)

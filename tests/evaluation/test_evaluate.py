@@ -207,6 +207,21 @@ def test_longer_lives_and_other_agents(strong: Path, tmp_path: Path) -> None:
         assert (other["ppo"] == trained["ppo"]) == (name == "slow")
 
 
+@pytest.mark.parametrize(
+    ("name", "task", "own", "updates"),
+    [("lpg", "cart-pole", 0.005, 3), ("metagenrl", "point-goal", 1e-3, 4)],
+)
+def test_agents_of_a_losss_own_kind_have_the_rate_that_is_asked_for(
+    name: str, task: str, own: float, updates: int, tmp_path: Path
+) -> None:
+    usual = {"task": task, "updates": updates, "methods": (), "lifetimes": 2}
+    as_trained = evaluate(name, tmp_path / "trained", **usual)
+    same = evaluate(name, tmp_path / "same", learning_rate=own, **usual)
+    faster = evaluate(name, tmp_path / "faster", learning_rate=0.25, **usual)
+    assert returns(same) == returns(as_trained) != returns(faster)
+    assert "0.25" in faster.table() and "0.25" not in same.table()
+
+
 def test_a_lifetime_that_failed_counts_as_the_worst(strong: Path, tmp_path: Path) -> None:
     """Of all methods: by the worst of its own, a method would gain from failing."""
     scores = evaluate(strong, tmp_path).tasks[0].scores
