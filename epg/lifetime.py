@@ -3,7 +3,8 @@
 Agents act in their environments and learn, again and again; then they are judged. Of what they are
 and how they learn nothing is known here.
 
-Shape letters: P lifetimes, U updates, M steps per update, O observation, A action, E episodes.
+Shape letters: P lifetimes, W environments of each, U updates, M steps per update, O observation,
+A action, E episodes.
 """
 
 from __future__ import annotations
@@ -75,17 +76,21 @@ def live(
 ) -> LifetimeResult:
     """The lives of P agents, each in its own MDP with the resets of its own seed; mdps: P.
 
+    An agent whose W environments are more than one takes M / W steps in each between two updates.
     ages: J parts of the life, in (0, 1], after which policies are judged besides at its end.
     """
-    resets = [seed.rng(Stream.RESET) for seed in seeds.each()]
-    environments = task.batch(mdps, resets, seeds.device)
-    notes = LifetimeMetrics(len(seeds), seeds.device, agents.course)
+    side_by_side = agents.environments
+    each = [() if w == 0 else (w,) for w in range(side_by_side)]
+    resets = [seed.rng(Stream.RESET, *which) for seed in seeds.each() for which in each]
+    environments = task.batch([mdp for mdp in mdps for _ in each], resets, seeds.device)
+    notes = LifetimeMetrics(len(seeds), seeds.device, agents.course, side_by_side)
     step = first_step(environments.reset())
     judged, steps, exploded = {}, 0, 0
     judged_after = {max(1, round(age * settings.updates)) for age in ages} | {settings.updates}
     for update in range(1, settings.updates + 1):
-        new, step = act(agents.policy(), environments, step, settings.steps_per_update)
-        notes.add(new, agents.learn(new))
+        steps_in_each = settings.steps_per_update // side_by_side
+        new, step = act(agents.policy(), environments, step, steps_in_each)
+        notes.add(new, agents.learn(new.of_agents(side_by_side)))
         if update in judged_after:
             judged[update], taken, lost = final_returns(
                 agents, task, mdps, seeds, settings.final_episodes
@@ -175,18 +180,22 @@ def final_returns(
 class LifetimeMetrics:
     """What is noted of P lifetimes while they last."""
 
-    def __init__(self, lifetimes: int, device: str, course: Sequence[str] = ()) -> None:
-        """course: the metrics of which every update's number is kept."""
+    def __init__(
+        self, lifetimes: int, device: str, course: Sequence[str] = (), side_by_side: int = 1
+    ) -> None:
+        """course: the metrics of which every update's number is kept; side_by_side: W."""
         self._course: dict[str, list[Tensor]] = {name: [] for name in course}
-        self._running = torch.zeros(lifetimes, dtype=torch.float64, device=device)
+        self._shape = lifetimes, side_by_side
+        self._running = torch.zeros(lifetimes * side_by_side, dtype=torch.float64, device=device)
         self._returns: list[Tensor] = []
         self._sums: dict[str, Tensor] = {}
 
     def add(self, new: Transitions, metrics: Mapping[str, Tensor]) -> None:
-        """After an update: what the agents told of it, and the episodes that ended before it."""
+        """After an update: what the agents told of it, and the episodes that ended before it; new:
+        of P·W environments."""
         for name, values in metrics.items():
             if name not in self._sums:
-                self._sums[name] = torch.zeros_like(self._running)
+                self._sums[name] = self._running.new_zeros(self._shape[0])
             self._sums[name] += values
         for name, numbers in self._course.items():
             numbers.append(metrics[name])
@@ -195,7 +204,8 @@ class LifetimeMetrics:
         last = done.cumsum(1).argmax(1, keepdim=True)
         total = so_far.gather(1, last).squeeze(1) * done.any(1)
         self._running = so_far[:, -1] - total
-        self._returns.append(total / done.sum(1))
+        total, ended = (each.view(self._shape).sum(1) for each in (total, done.sum(1)))
+        self._returns.append(total / ended)
 
     def episode_returns(self) -> np.ndarray:
         """[P, U] mean return of the episodes that ended in each update's steps."""

@@ -1,6 +1,6 @@
 """What agents remember: the newest N transitions of each lifetime, oldest first.
 
-Shape letters: P lifetimes, N rows, M new rows per update, O observation, A action.
+Shape letters: P lifetimes, W environments, N rows, M new rows per update, O observation, A action.
 """
 
 from __future__ import annotations
@@ -31,6 +31,17 @@ class Transitions:
     """[P, M, O] float32: what the action led to, also at the end of an episode"""
     last: Step | None = None
     """the newest answer of the environments, with what is acted on next"""
+
+    def of_agents(self, environments: int) -> Transitions:
+        """The same rows of P agents, environment by environment, of P·W environments."""
+        if environments == 1:
+            return self
+        rows = {
+            name: rows.unflatten(0, (-1, environments)).flatten(1, 2)
+            for name, rows in vars(self).items()
+            if name != "last"
+        }
+        return Transitions(**rows, last=self.last)
 
 
 class Buffer:

@@ -1,6 +1,6 @@
 """Policies that sample their actions: while they learn, and while they are judged.
 
-Shape letters: P lifetimes, E episodes, O observation, A action.
+Shape letters: P lifetimes, W environments of each, E episodes, O observation, A action.
 """
 
 from __future__ import annotations
@@ -31,17 +31,26 @@ class Actors(Protocol):
 class NoiseAhead:
     """The noise of P agents' actions, drawn for some steps at once from a stream of their seeds.
 
-    episodes: None for one action a step, E for E of them.
+    side_by_side: actions that each takes in a step.
     """
 
-    def __init__(self, networks: Actors, seeds: LifetimeSeeds, episodes: int | None = None) -> None:
+    def __init__(
+        self, networks: Actors, seeds: LifetimeSeeds, side_by_side: int = 1,
+        stream: Stream = Stream.ACTION,
+    ) -> None:  # fmt: skip
         self._distribution = networks.distribution
-        self._seeds = seeds
-        self._stream = Stream.ACTION if episodes is None else Stream.FINAL_ACTION
-        self._shape = (NOISE_AHEAD,) if episodes is None else (NOISE_AHEAD, episodes)
+        self._seeds, self._stream = seeds, stream
+        self._shape = NOISE_AHEAD, side_by_side
         self._next = NOISE_AHEAD
         self.block = torch.empty(0)
-        """[P, steps, …] or [P, steps, E, …], the newest"""
+        """[P, steps, side_by_side, …], the newest"""
+
+    def spread(self, actor: Actor, of: Tensor | None = None) -> Any:
+        """The newest noise of all, or of some, as an actor of theirs takes it: an array of the same
+        shape."""
+        block = self.block if of is None else self.block[of]
+        spread = actor.spread(block.flatten(1, 2))
+        return spread.reshape(len(block), *self._shape, *spread.shape[2:])
 
     def take(self) -> int:
         """The place in `block` of the next step's noise; 0 in a block that is new."""
@@ -55,7 +64,7 @@ class NoiseAhead:
 
 
 class LearningPolicy:
-    """P policies, each in the environment in which it learns."""
+    """P policies, each in the W environments in which it learns."""
 
     def __init__(self, networks: Actors, noise: NoiseAhead) -> None:
         self._actor = networks.actor()
@@ -65,8 +74,8 @@ class LearningPolicy:
     def act(self, step: Step) -> Tensor:
         t = self._noise.take()
         if t == 0 or self._spread is None:
-            self._spread = self._actor.spread(self._noise.block)
-        return self._actor.act(step.observation, self._spread[:, t : t + 1])
+            self._spread = self._noise.spread(self._actor)
+        return self._actor.act(step.observation, self._spread[:, t])
 
 
 class JudgedPolicy:
@@ -78,24 +87,23 @@ class JudgedPolicy:
     def __init__(self, networks: Actors, seeds: LifetimeSeeds, episodes: int) -> None:
         self._networks = networks
         seeds.restart(Stream.FINAL_ACTION)  # what was judged before must not be noticed
-        self._noise = NoiseAhead(networks, seeds, episodes)
+        self._noise = NoiseAhead(networks, seeds, episodes, Stream.FINAL_ACTION)
         self._episodes = episodes
 
     def act(self, step: Step) -> Tensor:
         t = self._noise.take()
         if t == 0:
             self._leave_out(step.terminated | step.truncated)
-        chosen = self._actor.act(step.observation[self._rows], self._spread[:, :, t])
+        chosen = self._actor.act(step.observation[self._rows], self._spread[:, t])
         actions = chosen.new_zeros(len(step.observation), *chosen.shape[1:])
         actions[self._rows] = chosen
         return actions
 
     def _leave_out(self, resting: Tensor) -> None:
         """Make ready those who act on for a block. resting: [P·E] bool."""
-        episodes, block = self._episodes, self._noise.block
+        episodes = self._episodes
         acting = (~resting).view(-1, episodes).any(1).nonzero().squeeze(1)
-        each = torch.arange(episodes, device=block.device)
+        each = torch.arange(episodes, device=resting.device)
         self._rows = (acting.unsqueeze(1) * episodes + each).flatten()
         self._actor = self._networks.actor(acting)
-        spread = self._actor.spread(block[acting].transpose(1, 2).flatten(1, 2))
-        self._spread = spread.reshape(len(acting), episodes, NOISE_AHEAD, *spread.shape[2:])
+        self._spread = self._noise.spread(self._actor, acting)

@@ -134,8 +134,8 @@ class LpgLoss(TeachingLoss):
 
     def agents(
         self, params: Parameters, task: Task, hidden: tuple[int, ...], seeds: LifetimeSeeds,
-        updates: int, steps_per_update: int, blind: bool = False,
+        updates: int, steps_per_update: int, blind: bool = False, side_by_side: bool = False,
     ) -> LpgAgents:  # fmt: skip
         networks = self.networks(task, hidden)
         learner = self.learner(networks, self.pieces_in(steps_per_update), Arm())
-        return LpgAgents(learner, params, seeds, updates, blind)
+        return LpgAgents(learner, params, seeds, updates, blind, side_by_side)

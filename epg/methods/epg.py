@@ -174,7 +174,8 @@ class Epg(Evolved):
     def candidates(
         self, phi: Tensor, seeds: LifetimeSeeds, lifetime: LifetimeSettings, step: int
     ) -> Agents:
-        return self._agents(phi, seeds, lifetime, self.settings.alpha.at(step))
+        of_step = phi, seeds, lifetime, self.settings.alpha.at(step)
+        return self._agents(*of_step, side_by_side=True)
 
     def _agents(
         self,
@@ -183,14 +184,18 @@ class Epg(Evolved):
         lifetime: LifetimeSettings,
         alpha: float,
         blind: bool = False,
+        side_by_side: bool = False,
     ) -> Agents:
         """Agents, each with a φ of its own [P, size], and PPO beside the loss with weight α; beside
-        an objective for deterministic policies, the critic's value."""
+        an objective for deterministic policies, the critic's value. side_by_side: LPG's may live in
+        several environments at once, as they do where the rule learns by its gradient."""
         released, setup = self.settings.match_release, self.config.setup
         loss, policy = self.spec.split(phi)
         if isinstance(self.loss, TeachingLoss):
             of_life = lifetime.updates, lifetime.steps_per_update
             about = loss, self.task, setup.agent.hidden, seeds, *of_life, blind
+            if isinstance(self.loss, LpgLoss):
+                return self.loss.agents(*about, side_by_side)
             if not isinstance(self.loss, LstmLoss):
                 return self.loss.agents(*about)
             check_replay(self.loss.agents_settings, self.task, len(seeds), lifetime.steps)

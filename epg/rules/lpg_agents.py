@@ -1,4 +1,5 @@
-"""Agents that learn by LPG's rule, each in one environment, whose newest steps it reads in pieces.
+"""Agents that learn by LPG's rule, each in one environment whose newest steps it reads in pieces,
+or in as many environments as there are pieces.
 
 Shape letters: P agents, M new rows, W pieces of them, O observation.
 """
@@ -29,10 +30,11 @@ class LpgAgents(Agents):
 
     def __init__(
         self, learner: LpgGradient, eta: Parameters, seeds: LifetimeSeeds, updates: int,
-        blind: bool = False,
+        blind: bool = False, side_by_side: bool = False,
     ) -> None:  # fmt: skip
         """learner: whose rule reads W pieces; eta: each [P, …]; updates: of their lives; blind: to
-        reward and ends of episodes."""
+        reward and ends of episodes; side_by_side: whether each piece is of an environment of its
+        own."""
         self._learner = learner
         self._networks: LpgNetworks = learner.rule.networks
         self._eta = {name: p.detach() for name, p in eta.items()}
@@ -42,7 +44,8 @@ class LpgAgents(Agents):
         self._blind = blind
         self.distribution: Distribution = Categorical(self._networks.actions)
         self._seeds = seeds
-        self._noise = NoiseAhead(self, seeds)
+        self.environments = learner.rule.environments if side_by_side else 1
+        self._noise = NoiseAhead(self, seeds, self.environments)
 
     @property
     def theta(self) -> Parameters:

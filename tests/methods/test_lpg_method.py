@@ -4,6 +4,7 @@ that learn by it anywhere, and the same rule evolved."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +266,35 @@ def test_units_of_any_cut_evolve_it_with_the_same_bits() -> None:
         whole = fitness((0, 4))
         assert fitness((0, 1), (1, 3)) == whole == fitness(*((pair, 1) for pair in range(4)))
         assert len(set(whole)) > 1
+
+
+def test_where_it_evolves_an_agent_lives_in_an_environment_for_each_piece() -> None:
+    """Rows stand environment by environment, as pieces do, and none of them is another's copy."""
+    loss = {**parse_yaml(TINY)["method"]["loss"], "ages": True}
+    epg = {"name": "epg", "pairs": 2, "loss": loss}
+    config = Config.model_validate({**parse_yaml(TINY), "task": "cart-pole", "method": epg})
+    method: Any = make_method(config, tasks.make("cart-pole"))
+    pieces, life = method.loss.pieces_in(config.lifetime.steps_per_update), config.lifetime
+    seeds = LifetimeSeeds.of(0, Purpose.TRAINING, 0, 2)
+    phi = method.spec.flatten(method.init()).expand(2, -1)
+    agents, seen = method.candidates(phi, seeds, life, 0), []
+    learn, agents.learn = agents.learn, lambda new: (seen.append(new), learn(new))[1]
+    lived = live(method.task, draw_mdps(method.task, seeds), agents, seeds, life)
+    assert pieces > 1 and agents.environments == pieces
+    assert lived.steps >= 2 * life.steps and lived.episode_returns.shape == (2, life.updates)
+    steps = life.steps_per_update // pieces
+    for new, later in pairwise(seen):
+        rows = new.observations.unflatten(1, (pieces, steps))
+        following = new.next_observations.unflatten(1, (pieces, steps))
+        goes_on = ~(new.terminated | new.truncated).unflatten(1, (pieces, steps))
+        assert torch.equal(
+            following[:, :, :-1][goes_on[:, :, :-1]], rows[:, :, 1:][goes_on[:, :, :-1]]
+        )
+        first = later.observations.unflatten(1, (pieces, steps))[:, :, 0]
+        assert torch.equal(following[:, :, -1][goes_on[:, :, -1]], first[goes_on[:, :, -1]])
+        assert len(torch.unique(rows.flatten(0, 2), dim=0)) > 0.9 * rows[..., 0].numel()
+    one = method.agents(method.init(), LifetimeSeeds.of(0, Purpose.EVALUATION, 0, 2))
+    assert one.environments == 1  # a meta-test is a life in one
 
 
 def test_ages_reach_the_rule() -> None:
