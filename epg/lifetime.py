@@ -110,6 +110,28 @@ def live(
     )
 
 
+def joined(results: Sequence[LifetimeResult], places: Sequence[Sequence[int]]) -> LifetimeResult:
+    """What P lifetimes came to that were lived apart; places: which of the P each result's are."""
+    order = np.argsort(np.concatenate(places))
+
+    def whole(arrays: Sequence[np.ndarray]) -> np.ndarray:
+        return np.asarray(np.concatenate(arrays)[order])
+
+    def named(which: str) -> dict[str, np.ndarray]:
+        each: list[Mapping[str, np.ndarray]] = [getattr(result, which) for result in results]
+        return {name: whole([arrays[name] for arrays in each]) for name in each[0]}
+
+    return LifetimeResult(
+        final_return=whole([result.final_return for result in results]),
+        episode_returns=whole([result.episode_returns for result in results]),
+        metrics=named("metrics"),
+        steps=sum(result.steps for result in results),
+        exploded=sum(result.exploded for result in results),
+        returns_at=whole([result.returns_at for result in results]),
+        course=named("course"),
+    )
+
+
 def areas_of(episode_returns: np.ndarray) -> np.ndarray:
     """[n] area under the learning curve over its width, of [n, U]: mean over updates of the return
     of the latest episode, before the first one ends that of the first; NaN where none ended."""

@@ -90,6 +90,13 @@ class LifetimeSeeds:
     def __len__(self) -> int:
         return len(self.index)
 
+    def those(self, lifetimes: Sequence[int]) -> LifetimeSeeds:
+        """Of some of the lifetimes, all streams at their beginning."""
+        index = [self.index[i] for i in lifetimes]
+        used = sorted(set(index))
+        distinct = [self.distinct[i] for i in used]
+        return LifetimeSeeds(distinct, [used.index(i) for i in index], self.device)
+
     def each(self) -> list[LifetimeSeed]:
         """The seed of every lifetime, P of them."""
         return [self.distinct[i] for i in self.index]

@@ -25,7 +25,7 @@ from epg.agents.spec import AgentSpec, init_flat
 from epg.config import Config
 from epg.errors import UserError
 from epg.farm.work import Result
-from epg.lifetime import LifetimeSettings
+from epg.lifetime import LifetimeResult, LifetimeSettings, joined
 from epg.losses.base import TeachingLoss, make_loss
 from epg.losses.lpg_loss import LpgLoss
 from epg.losses.lstm_loss import LstmLoss
@@ -38,7 +38,8 @@ from epg.methods.footprint import check_replay
 from epg.methods.parameters import ParameterSpec
 from epg.seeds import LifetimeSeed, LifetimeSeeds, Purpose, Stream
 from epg.settings import Named, Schedule, choose, constant
-from epg.tasks.base import Sizes, Task
+from epg.tasks.base import Mdp, Sizes, Task
+from epg.tasks.mixture import TaskMixture
 
 
 class Epg(Evolved):
@@ -176,6 +177,25 @@ class Epg(Evolved):
     ) -> Agents:
         of_step = phi, seeds, lifetime, self.settings.alpha.at(step)
         return self._agents(*of_step, side_by_side=True)
+
+    def live(
+        self, mdps: Sequence[Mdp], phi: Tensor, seeds: LifetimeSeeds, lifetime: LifetimeSettings,
+        step: int,
+    ) -> LifetimeResult:  # fmt: skip
+        """As of all that evolves; agents that a loss brings along are made for that task of a
+        mixture that they live in, not for the largest."""
+        about = lifetime, step
+        if not (isinstance(self.loss, TeachingLoss) and isinstance(self.task, TaskMixture)):
+            return super().live(mdps, phi, seeds, *about)
+        results, places = [], []
+        for number, part in enumerate(self.task.parts):
+            mine = [i for i, mdp in enumerate(mdps) if mdp["part"] == number]
+            if mine:
+                alone = type(self)(self.config, part.task)
+                own = [mdps[i]["mdp"] for i in mine]
+                results.append(alone.live(own, phi[mine], seeds.those(mine), *about))
+                places.append(mine)
+        return joined(results, places)
 
     def _agents(
         self,

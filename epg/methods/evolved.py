@@ -31,7 +31,7 @@ from epg.methods.base import Method, Params, Row, tensors_of
 from epg.methods.parameters import ParameterSpec
 from epg.seeds import LifetimeSeed, LifetimeSeeds, Purpose, Stream
 from epg.settings import Count, Settings
-from epg.tasks.base import Task, draw_mdps
+from epg.tasks.base import Mdp, Task, draw_mdps
 
 Ages = Annotated[
     tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(strict=False, max_length=64)
@@ -224,15 +224,22 @@ class Evolved(Method):
         # their agents live from scratch
         each = torch.from_numpy(candidates).to(config.device).repeat_interleave(per_pair, dim=0)
         lifetime = config.lifetime.replace(updates=updates)
-        agents = self.candidates(each, seeds, lifetime, unit.step)
-        ages = settings.fitness if isinstance(settings.fitness, tuple) else ()
-        lived = live(self.task, mdps, agents, seeds, lifetime, ages)
+        lived = self.live(mdps, each, seeds, lifetime, unit.step)
         # what they are worth
         fitness = self.task.score(mdps, self._worth(lived))
         arrays = {"fitness": fitness.reshape(shape).mean(2)}
         for name, values in lived.metrics.items():
             arrays[name] = values.reshape(shape).mean((1, 2))
         return arrays, lived
+
+    def live(
+        self, mdps: Sequence[Mdp], phi: Tensor, seeds: LifetimeSeeds, lifetime: LifetimeSettings,
+        step: int,
+    ) -> LifetimeResult:  # fmt: skip
+        """The lives of the agents of candidates φ [P, size], each in an MDP of its own."""
+        agents, fitness = self.candidates(phi, seeds, lifetime, step), self.settings.fitness
+        ages = fitness if isinstance(fitness, tuple) else ()
+        return live(self.task, mdps, agents, seeds, lifetime, ages)
 
     def _worth(self, lived: LifetimeResult) -> np.ndarray:
         """[P] NaN where learning failed."""

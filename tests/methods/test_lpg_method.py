@@ -250,7 +250,9 @@ def test_values_that_judge_learn() -> None:
 
 def test_units_of_any_cut_evolve_it_with_the_same_bits() -> None:
     """Temporally aware, one switch away; no agent's numbers depend on those beside it."""
-    for task in ("cart-pole", {"name": "grid-all", "size": [4, 5]}):
+    grids = {"name": "grid-all", "size": [4, 5]}
+    mixture = [grids | {"scale": [0, 1]}, {"name": "cart-pole", "scale": [20, 200]}]
+    for task in ("cart-pole", grids, mixture):
         loss = {**parse_yaml(TINY)["method"]["loss"], "ages": True}
         epg = {"name": "epg", "pairs": 4, "loss": loss}
         config = Config.model_validate({**parse_yaml(TINY), "task": task, "method": epg})
@@ -295,6 +297,38 @@ def test_where_it_evolves_an_agent_lives_in_an_environment_for_each_piece() -> N
         assert len(torch.unique(rows.flatten(0, 2), dim=0)) > 0.9 * rows[..., 0].numel()
     one = method.agents(method.init(), LifetimeSeeds.of(0, Purpose.EVALUATION, 0, 2))
     assert one.environments == 1  # a meta-test is a life in one
+
+
+def test_in_a_mixture_evolved_agents_are_made_for_their_own_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tables on grids, networks without padding on cart-poles; each life as if alone."""
+    loss = parse_yaml(TINY)["method"]["loss"]
+    given = {**parse_yaml(TINY), "method": {"name": "epg", "pairs": 6, "loss": loss}}
+    config = Config.model_validate(given)
+    method: Any = make_method(config, tasks.make(config.task))
+    made, whole = [], LpgLoss.agents
+
+    def noted(self: LpgLoss, *about: Any) -> Any:
+        made.append(whole(self, *about))
+        return made[-1]
+
+    monkeypatch.setattr(LpgLoss, "agents", noted)
+    seeds = LifetimeSeeds.of(0, Purpose.TRAINING, 0, 6)
+    mdps = draw_mdps(method.task, seeds)
+    phi = method.spec.flatten(method.init()).expand(6, -1)
+    together = method.live(mdps, phi, seeds, config.lifetime, 0)
+    sizes = [(a._networks.observation_size, bool(a._networks.hidden)) for a in made]
+    assert sizes == [(method.task.parts[0].task.observation_size, False), (4, True)]
+    for part, spec in enumerate(given["task"]):
+        task = tasks.make({k: v for k, v in spec.items() if k != "scale"})
+        mine = [i for i, mdp in enumerate(mdps) if mdp["part"] == part]
+        alone: Any = make_method(Config.model_validate(given | {"task": config.task}), task)
+        own = [mdps[i]["mdp"] for i in mine]
+        life = LifetimeSeeds([seeds.each()[i] for i in mine], range(len(mine)))
+        lived = alone.live(own, phi[mine], life, config.lifetime, 0)
+        assert mine and lived.final_return.tolist() == together.final_return[mine].tolist()
+        assert np.array_equal(lived.episode_returns, together.episode_returns[mine], equal_nan=True)
 
 
 def test_ages_reach_the_rule() -> None:
