@@ -8,16 +8,16 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import patience
 import pytest
 import torch
-from patience import SECONDS, Patience
+from patience import Patience
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -104,10 +104,10 @@ def epg(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Said]:
         }
         process = context.Process(target=exec, args=(BECOME_EPG, names))
         process.start()
-        patience = Patience(folder)
+        waiting = Patience(folder)
         while process.exitcode is None:
             process.join(1)
-            patience.ask((said / "out").read_text(), (said / "err").read_text())
+            waiting.ask((said / "out").read_text(), (said / "err").read_text())
         return Said(process.exitcode, (said / "out").read_text(), (said / "err").read_text())
 
     return run
@@ -120,10 +120,7 @@ def command() -> Callable[..., Said]:
     def run(*arguments: str | Path, folder: Path) -> Said:
         here = Path(sys.executable).parent
         path = f"{here}{os.pathsep}{os.environ['PATH']}"
-        process = subprocess.run(
-            [str(a) for a in arguments], cwd=folder, env=os.environ | {"PATH": path},
-            capture_output=True, text=True, timeout=SECONDS, check=False,
-        )  # fmt: skip
+        process = patience.run(arguments, folder, PATH=path)
         return Said(process.returncode, process.stdout, process.stderr)
 
     return run

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+import patience
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -18,10 +18,7 @@ def examples(page: str) -> list[str]:
 
 def run(example: str, folder: Path, *options: str) -> str:
     """What it prints; it says nothing else."""
-    said = subprocess.run(
-        [sys.executable, *options, "-c", example],
-        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    said = patience.run([sys.executable, *options, "-c", example], folder)
     assert said.returncode == 0, said.stderr
     assert not options or not said.stderr
     return said.stdout

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import patience
 import pytest
 
 from epg.process import shipped
@@ -54,11 +54,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     subprocess.run([*pip, *install, folder / "site", wheel], check=True)
 
     def run(*arguments: str, folder: Path) -> str:
-        environment = os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-        return subprocess.run(
-            [sys.executable, *arguments], cwd=folder, env=environment, timeout=120,
-            stdout=subprocess.PIPE, text=True, check=True,
-        ).stdout  # fmt: skip
+        here = {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+        said = patience.run([sys.executable, *arguments], folder, **here)
+        assert said.returncode == 0, said.stderr
+        return said.stdout
 
     site = folder / "site"
     return run

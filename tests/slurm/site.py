@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import patience
 from accidents.site import HERE
-from patience import SECONDS, Patience
 
 REQUEUE_SECONDS = 3
 """A job that starts anew before SLURM has buried its last start fails at once."""
@@ -41,10 +41,7 @@ class Login:
     def type(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command, with the environment's own Python."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, timeout=SECONDS,
-            env=os.environ | {"PATH": path, "PYTHONPATH": HERE} | environment,
-        )  # fmt: skip
+        return patience.run(command, self.folder, PATH=path, PYTHONPATH=HERE, **environment)
 
     def epg(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """`epg ARGUMENT…`."""
@@ -79,9 +76,9 @@ class Login:
 
     def wait_for(self, what: Callable[[], object], job: str = "") -> None:
         """Until it is so."""
-        patience = Patience(self.folder)
+        waiting = patience.Patience(self.folder)
         while not what():
-            patience.ask(job and self.told(job), self.said())
+            waiting.ask(job and self.told(job), self.said())
             time.sleep(0.1)
 
     def wait_for_end(self, job: str, state: str = "COMPLETED") -> None:
