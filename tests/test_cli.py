@@ -165,7 +165,7 @@ def test_an_old_override_works_and_says_the_new_name_once(
     arguments = ("train", tiny, "evolution.generations=1", "--run")
     said = epg(*arguments, "alone", folder=tmp_path)
     assert (said.code, said.err) == (0, line)
-    said = command("epg", *arguments, "ranks", "--ranks", "2", folder=tmp_path)
+    said = epg(*arguments, "ranks", "--ranks", "2", folder=tmp_path)
     assert (said.code, said.err) == (0, line)
     said = command("mpirun", "-n", "2", "epg", *arguments, "mpirun", folder=tmp_path)
     assert said.code == 0 and said.err.count("is now called") == 1

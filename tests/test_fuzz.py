@@ -290,7 +290,7 @@ def test_run_directories(place: Place, draw: Draw) -> None:
     place.holds(*draw(st.sampled_from(COMMANDS)))
 
 
-@fuzzed(50, 1_500)
+@fuzzed(30, 1_500)
 def test_journals(place: Place, draw: Draw) -> None:
     """Of an evaluation, of a step of training, of a tuning."""
     place.write("small.yaml", SMALL.encode())

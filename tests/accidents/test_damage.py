@@ -49,14 +49,19 @@ def damaged(sound: bytes, which: int) -> tuple[str, bytes]:
     return f"bit {bit} of byte {place} changed", bytes(content)
 
 
-def damages(sound: bytes) -> Iterator[tuple[str, bytes]]:
-    """All of them."""
-    return (damaged(sound, which) for which in range(9 * len(sound)))
+def damages(sound: bytes, every: int) -> Iterator[tuple[str, bytes]]:
+    """All of them; or every so manieth, of each byte others than of the next."""
+    return (damaged(sound, which) for which in range(0, 9 * len(sound), every))
 
 
+EVERY = pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.soak)])
+"""Two or three damages of each byte; all of them."""
+
+
+@EVERY
 @pytest.mark.parametrize("name", ["00000002.json", "00000002.safetensors"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-    tiny: Path, tmp_path: Path, name: str
+    tiny: Path, tmp_path: Path, name: str, every: int
 ) -> None:
     directory = RunDirectory(tmp_path / "run", load(tiny), Epg.metrics, {"alpha": 0.0})
     with directory.held():
@@ -65,7 +70,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
             tensors = {"center": torch.full((3,), 0.1 * generation)}
             directory.save(Checkpoint(generation, tensors, {"best_validation": 0.5 * generation}))
         path = directory.path / "checkpoint" / name
-        for damage, content in damages(path.read_bytes()):
+        for damage, content in damages(path.read_bytes(), every):
             path.write_bytes(content)
             found = directory.resume(tensors)
             assert found is not None and found.step == 1, damage
@@ -73,7 +78,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
             assert torch.equal(found.tensors["center"], torch.full((3,), 0.1))
 
 
-def test_a_damaged_journal_keeps_the_lines_that_are_whole(tmp_path: Path) -> None:
+@EVERY
+def test_a_damaged_journal_keeps_the_lines_that_are_whole(tmp_path: Path, every: int) -> None:
     path = tmp_path / "journal.jsonl"
     journal = Journal(path, "abc", {"alpha": 0.0})
     journal.clear()
@@ -84,7 +90,7 @@ def test_a_damaged_journal_keeps_the_lines_that_are_whole(tmp_path: Path) -> Non
     sound = path.read_bytes()
     lines = sound.splitlines(keepends=True)
     ends = np.cumsum([len(line) for line in lines])
-    for damage, content in damages(sound):
+    for damage, content in damages(sound, every):
         path.write_bytes(content)
         found = [outcome.unit.first for outcome in journal.read(0)]
         assert path.read_bytes() == b"".join([lines[0], *(lines[1 + first] for first in found)])
@@ -117,7 +123,7 @@ def test_a_whole_relaunch_with_some_of_these_damages(
     epg: Run, stopped: Path, tmp_path: Path, what: str
 ) -> None:
     rng = np.random.default_rng(0)
-    for _ in range(5):
+    for _ in range(3):
         shutil.copy(stopped / "config.yaml", tmp_path)
         shutil.copytree(stopped / "stopped", tmp_path / "run")
         path = tmp_path / "run" / what

@@ -65,7 +65,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_once_costs_an_attempt(site: Site, undisturbed: Path) -> None:
     """All kinds in one run, each in a pair of its own."""
     kinds = dict(enumerate(SAID, start=2))
-    process = site.start("--ranks", "3", trouble=trouble(kinds, TROUBLE_ONCE=str(site.folder)))
+    process = site.start("--ranks", "2", trouble=trouble(kinds, TROUBLE_ONCE=str(site.folder)))
     assert process.end() == 0, process.said
     for pair, kind in kinds.items():
         said = f"members {pair} to {pair} failed (1 of 3; tried again): {SAID[kind]}"
@@ -76,7 +76,7 @@ def test_once_costs_an_attempt(site: Site, undisturbed: Path) -> None:
 
 def test_always_makes_pairs_invalid(site: Site, without: Path) -> None:
     kinds = dict(zip(PAIRS, SAID, strict=True))
-    process = site.start(*MANY, "--ranks", "3", trouble=trouble(kinds))
+    process = site.start(*MANY, "--ranks", "2", trouble=trouble(kinds))
     assert process.end() == 0, process.said
     assert process.said.count("(3 of 3; invalid: left out)") == 6
     check_same(site.run, without)
@@ -104,7 +104,7 @@ def test_more_than_a_tenth_stops_the_run_and_it_goes_on_once_mended(
     site: Site, undisturbed: Path
 ) -> None:
     """A unit of two pairs is a fifth of the generation."""
-    process = site.start("--ranks", "3", "farm.chunk=2", trouble=trouble({4: "raise"}))
+    process = site.start("--ranks", "2", "farm.chunk=2", trouble=trouble({4: "raise"}))
     assert process.end() == 1
     assert "2 of 10 members of step 1 are invalid, more than 10%" in process.said
     assert site.state()["state"] == "failed" and "Traceback" not in process.said
@@ -124,7 +124,7 @@ def test_a_task_that_always_fails_is_said(site: Site) -> None:
         "    def score(self, mdps, returns):\n"
         "        raise KeyError('mass')\n"
     )
-    process = site.start("--ranks", "3", "task=broken:Broken")
+    process = site.start("--ranks", "2", "task=broken:Broken")
     assert process.end() == 1
     assert "no estimate of the run's cost, its trial failed: KeyError: 'mass'" in process.said
     assert "10 of 10 members of step 1 are invalid" in process.said

@@ -98,10 +98,10 @@ def same(ours: Path, theirs: Path) -> bool:
 
 
 def test_under_mpi_the_numbers_are_the_same(
-    command: Callable[..., Any], loss: Path, undisturbed: Path, tmp_path: Path
+    epg: Callable[..., Any], loss: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    said = command("epg", "evaluate", loss, *ARGUMENTS, "--out", "out", "--ranks", 3, "--json",
-                   folder=tmp_path)  # fmt: skip
+    said = epg("evaluate", loss, *ARGUMENTS, "--out", "out", "--ranks", 3, "--json",
+               folder=tmp_path)  # fmt: skip
     assert said.code == 0, said.err
     assert same(tmp_path / "out", undisturbed)
     assert json.loads(said.out.splitlines()[-1])["protocol"]["lifetimes"] == 5

@@ -17,11 +17,11 @@ def came_to_the_same(run: Path, finished: Path, tensors: Run) -> bool:
 
 @pytest.mark.soak  # as on four, below; and accidents/ starts by --ranks all the time
 def test_two_ranks_come_to_what_one_process_does(
-    command: Run, tiny: Path, finished: Path, tmp_path: Path, tensors: Run
+    epg: Run, tiny: Path, finished: Path, tmp_path: Path, tensors: Run
 ) -> None:
     """Three generations, started by `--ranks`, with units of one pair instead of two."""
     arguments = ("train", tiny, "--run", "run", "farm.chunk=1", "--ranks", 2)
-    said = command("python", "-m", "epg", *arguments, folder=tmp_path)
+    said = epg(*arguments, folder=tmp_path)
     assert (said.code, said.err) == (0, "")
     assert said.out.count("to do: 3 generations") == 1 and "on 1 worker " in said.out
     assert came_to_the_same(tmp_path / "run", finished, tensors)

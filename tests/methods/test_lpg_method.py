@@ -107,9 +107,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, epg: Run) -> Path:
 
 
 @pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.soak), 4])
-def test_any_ranks_learn_the_same_rule(ranks: int, command: Run, place: Path, tensors: Run) -> None:
+def test_any_ranks_learn_the_same_rule(ranks: int, epg: Run, place: Path, tensors: Run) -> None:
     arguments = ("train", "tiny.yaml", "--run", f"ranks-{ranks}", "--ranks", ranks)
-    said = command("python", "-m", "epg", *arguments, folder=place)
+    said = epg(*arguments, folder=place)
     assert (said.code, said.err) == (0, "")
     for name in ("loss.safetensors", "best.safetensors", "stages/00000002.safetensors"):
         assert tensors(place / f"ranks-{ranks}" / name) == tensors(place / "whole" / name)

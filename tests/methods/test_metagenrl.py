@@ -37,9 +37,9 @@ method:
   loss: {name: lstm, agents: {batch: 4, random_steps: 40, memory: 300, every: 2}}
   population: 8
   together: 2
-  updates: 20
-  anneal: 60
-  life: 120
+  updates: 10
+  anneal: 30
+  life: 60
 agent: {hidden: [8]}
 lifetime: {updates: 2, steps_per_update: 32, final_episodes: 1}
 learner: {buffer: 32, minibatch: 32}
@@ -52,7 +52,7 @@ from epg.methods.metagenrl import MetaGenRl
 whole, rounds = MetaGenRl.round, []
 def round(self, results):
     rounds.append(results)
-    if len(rounds) == 51:
+    if len(rounds) == 26:
         os.kill(os.getpid(), signal.SIGKILL)
     whole(self, results)
 MetaGenRl.round = round
@@ -97,10 +97,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, epg: Run) -> Path:
 
 @pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.soak), 4])
 def test_any_ranks_learn_the_same_objective(
-    ranks: int, command: Run, place: Path, tensors: Run
+    ranks: int, epg: Run, place: Path, tensors: Run
 ) -> None:
     arguments = ("train", "tiny.yaml", "--run", f"ranks-{ranks}", "--ranks", ranks)
-    said = command("python", "-m", "epg", *arguments, folder=place)
+    said = epg(*arguments, folder=place)
     assert (said.code, said.err) == (0, "")
     for name in ("loss.safetensors", "best.safetensors", "stages/00000002.safetensors"):
         assert tensors(place / f"ranks-{ranks}" / name) == tensors(place / "whole" / name)
@@ -152,7 +152,7 @@ def test_the_loop_on_its_page_runs(place: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_every_number_of_the_objective_learns_and_agents_begin_anew_in_their_time() -> None:
-    method = method_of(method={"life": 60})
+    method = method_of(method={"life": 60, "updates": 20})
     first = method.params()
     for number in range(method.rounds):
         one_round(method, number)
@@ -166,7 +166,7 @@ def test_every_number_of_the_objective_learns_and_agents_begin_anew_in_their_tim
 
 def test_a_nan_stays_with_its_agent_which_begins_anew() -> None:
     """Its gradient counts for nothing in that round, and no checkpoint has it."""
-    method = method_of(method={"life": None})
+    method = method_of(method={"life": None, "updates": 20, "anneal": 60})
     for number in range(method.rounds - 1):
         one_round(method, number)
     population = method._populations[0]

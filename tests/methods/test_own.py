@@ -33,7 +33,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_of_ones_own_works_as_it_stands(
-    command: Run, tensors: Run, tmp_path: Path, page: str
+    command: Run, epg: Run, tensors: Run, tmp_path: Path, page: str
 ) -> None:
     name, _ = PAGES[page]
     [code], [config] = blocks(page, "python"), blocks(page, "yaml")
@@ -44,18 +44,18 @@ def test_a_page_of_ones_own_works_as_it_stands(
         folder=tmp_path,
     )  # fmt: skip
     assert said.code == 0 and "done: run/best.safetensors" in said.out, said
-    said = command("python", "-m", "epg", "train", "own.yaml", "--run", "alone", folder=tmp_path)
+    said = epg("train", "own.yaml", "--run", "alone", folder=tmp_path)
     assert (said.code, said.err) == (0, ""), said
     for file in ("best.safetensors", "loss.safetensors"):
         assert tensors(tmp_path / "run" / file) == tensors(tmp_path / "alone" / file)
     evaluate = (
-        "python", "-m", "epg", "evaluate", "run/best.safetensors", "--task", "point-goal",
-        "--lifetimes", "4", "--methods", "random", "--json",
+        "evaluate", "run/best.safetensors", "--task", "point-goal", "--lifetimes", "4",
+        "--methods", "random", "--json",
     )  # fmt: skip
-    said = command(*evaluate, folder=tmp_path)
+    said = epg(*evaluate, folder=tmp_path)
     assert said.code == 2 and "--trust" in said.err and len(said.err.splitlines()) == 1
     assert not (tmp_path / "evaluation").exists()
-    said = command(*evaluate, "--trust", folder=tmp_path)
+    said = epg(*evaluate, "--trust", folder=tmp_path)
     assert said.code == 0, said
     rows = json.loads(said.out.splitlines()[-1])["tasks"][0]["rows"]
     assert [row["method"] for row in rows] == ["learned loss", "random"]

@@ -38,7 +38,7 @@ def lives(name: str, *members: int, setup: Setup = SETUP, task: str = "point-goa
 @pytest.mark.parametrize("task", ["point-goal", "random-cart-pole"])
 def test_a_lifetime_is_the_same_in_any_company(name: str, task: str) -> None:
     whole: LifetimeResult = lives(name, 0, 1, 2, task=task)[0]
-    for members in ([1, 2], [2, 0], [2, 1, 0]):
+    for members in ([1, 2], [2, 0]):
         found = lives(name, *members, task=task)[0]
         assert found.final_return.tolist() == whole.final_return[members].tolist()
         np.testing.assert_array_equal(found.episode_returns, whole.episode_returns[members])

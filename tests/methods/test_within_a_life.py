@@ -63,11 +63,12 @@ def test_what_it_tunes_moves_and_is_shown(name: str, task: str) -> None:
 @pytest.mark.parametrize("task", ["cart-pole", "point-goal"])
 @pytest.mark.parametrize("name", [*PLAIN, *TUNING])
 def test_a_life_is_the_same_in_any_company(name: str, task: str) -> None:
-    whole, made = lived(name, task, 7), tasks.make(task)
+    setup, made = SETUP.change(updates=12), tasks.make(task)
+    whole = lived(name, task, 7, updates=12)
     for first, count in ((0, 2), (2, 5)):
         seeds = LifetimeSeeds.of(0, Purpose.EVALUATION, first, count)
-        agents = make_algorithm(name).agents(made, SETUP, seeds)
-        part = live(made, draw_mdps(made, seeds), agents, seeds, SETUP.lifetime)
+        agents = make_algorithm(name).agents(made, setup, seeds)
+        part = live(made, draw_mdps(made, seeds), agents, seeds, setup.lifetime)
         members = slice(first, first + count)
         np.testing.assert_array_equal(part.episode_returns, whole.episode_returns[members])
         for key, kept in part.kept.items():

@@ -6,8 +6,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture
-def login(cluster: None, tmp_path: Path) -> Iterator[Login]:
-    login = Login(tmp_path)
+def login(cluster: None, tmp_path: Path, epg: Callable[..., Any]) -> Iterator[Login]:
+    login = Login(tmp_path, epg)
     yield login
     login.close()

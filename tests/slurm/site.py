@@ -32,33 +32,41 @@ farm: {chunk: 1, least_deadline: 10.0}
 class Login:
     """A login node: a folder with a configuration, and commands that are typed there."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, epg: Callable[..., Any]) -> None:
+        """epg: the fixture of that name."""
         self.folder = folder
+        self._epg = epg
         self.run = folder / "runs" / "one"
         (folder / "config.yaml").write_text(CONFIG)
         self.jobs: list[str] = []
 
-    def type(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def type(self, *command: str) -> subprocess.CompletedProcess[str]:
         """A command, with the environment's own Python."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return patience.run(command, self.folder, PATH=path, PYTHONPATH=HERE, **environment)
+        return patience.run(command, self.folder, **self._environment())
 
-    def epg(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """`epg ARGUMENT…`."""
-        return self.type("python", "-m", "epg", *arguments, **environment)
+    def epg(self, *arguments: str, **environment: str) -> Any:
+        """`epg ARGUMENT…`: what it says."""
+        return self._epg(
+            *arguments, folder=self.folder, before=f"sys.path.insert(0, {HERE!r})",
+            environment=os.environ | self._environment() | environment,
+        )  # fmt: skip
+
+    def _environment(self) -> dict[str, str]:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {"PATH": path, "PYTHONPATH": HERE}
 
     def submit(self, *more: str, **environment: str) -> str:
-        """`epg submit config.yaml --run runs/one …` with 3 ranks; the job's number."""
+        """`epg submit config.yaml --run runs/one …` with 2 ranks; the job's number."""
         said = self.epg(
-            "submit", "config.yaml", "--run", "runs/one", "--tasks", "3", *more, **environment
+            "submit", "config.yaml", "--run", "runs/one", "--tasks", "2", *more, **environment
         )
-        assert said.returncode == 0, said
-        return self.note(re.search(r"job (\d+)", said.stdout)[1])  # type: ignore[index]
+        assert said.code == 0, said
+        return self.note(re.search(r"job (\d+)", said.out)[1])  # type: ignore[index]
 
     def status(self) -> dict[str, Any]:
         """Of the run, by `epg status`."""
         said = self.epg("status", "runs/one", "--json")
-        [row] = json.loads(said.stdout.splitlines()[-1])["runs"]
+        [row] = json.loads(said.out.splitlines()[-1])["runs"]
         return dict(row)
 
     def note(self, job: str) -> str:

@@ -16,8 +16,8 @@ from epg.tasks.base import draw_mdp
 from epg.tasks.mixture import TaskMixture
 from epg.tasks.wrapped import Wrapped
 
-STEPS = 250
-HORIZON = 200
+STEPS = 130
+HORIZON = 100
 SPECS: list[tasks.Spec] = [
     *tasks.names(),
     "gym:Pendulum-v1",
