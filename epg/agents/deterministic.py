@@ -1,7 +1,7 @@
 """Deterministic policies with twin critics, P of each at once: what DDPG, TD3 and MetaGenRL teach
 (Fujimoto et al. 2018, arXiv 1802.09477; Kirsch et al. 2020, arXiv 1910.04098).
 
-All of it can be differentiated any number of times. Shape letters: P agents, B pieces, T steps,
+All of it can be differentiated twice. Shape letters: P agents, B pieces, T steps,
 O observation, A action, R rows.
 """
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from epg.agents.network import Parameters
 from epg.agents.pieces import Pieces
 from epg.agents.spec import Shapes
+from epg.agents.twice import standardise
 
 NORM_EPSILON = 1e-12
 
@@ -28,7 +28,7 @@ def standardised_rows(values: Tensor, exact: bool = True) -> Tensor:
     code: first derivatives are the same, second ones are not (its defect D11).
     """
     if exact:
-        return functional.layer_norm(values, values.shape[-1:], eps=NORM_EPSILON)
+        return standardise(values, NORM_EPSILON)
     mean = values.mean(-1, keepdim=True)
     spread = (values - mean.detach()).square().mean(-1, keepdim=True)
     return (values - mean) * torch.rsqrt(spread + NORM_EPSILON)

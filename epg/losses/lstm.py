@@ -17,6 +17,7 @@ from epg.agents.deterministic import dense, standardised_rows
 from epg.agents.network import Parameters
 from epg.agents.pieces import Pieces
 from epg.agents.spec import Shapes
+from epg.agents.twice import half_squared
 
 UNITS, SUMMARY = 32, 8
 """Of every layer; of the last one of the branch that sees no action."""
@@ -74,13 +75,13 @@ class LstmObjective:
         # what is seen of the actions: pairs of the replayed and the present one, whichever many
         pairs = torch.stack((pieces.actions, actions), dim=-1).reshape(agents, -1, 2)
         pairs = self._layers(parameters, "action", 3, pairs)
-        means = pairs.reshape(agents, -1, size, UNITS).mean(2)
+        sums = pairs.reshape(agents, -1, size, UNITS).sum(2)
         gain, shift = (parameters[f"action.2.{kind}"].unsqueeze(1) for kind in ("gain", "shift"))
-        seen_actions = torch.addcmul(shift, means, gain)
+        seen_actions = torch.addcmul(shift, sums, gain / size)
         # what is seen besides: reward, time, the next value, the present one
         others = self._others(pieces, values.detach()).reshape(agents, -1, 4)
         for i in range(2):
-            others = _half_squared(dense(parameters, f"other.{i}", others))
+            others = half_squared(dense(parameters, f"other.{i}", others))
         others = dense(parameters, "other.2", others)
         # backwards over the steps, then what comes of each
         seen = torch.cat((seen_actions, others), dim=-1).reshape(agents, count, steps, -1)
@@ -111,7 +112,7 @@ class LstmObjective:
         """What comes of the first layers of a branch, without the last one's gain and shift."""
         normed = None
         for layer in (f"{name}.{i}" for i in range(count)):
-            active = _half_squared(dense(parameters, layer, rows, normed))
+            active = half_squared(dense(parameters, layer, rows, normed))
             rows, normed = standardised_rows(active, self.exact_norm), layer
         return rows
 
@@ -120,12 +121,12 @@ class LstmObjective:
         agents, count, steps, inputs = seen.shape
         weight, bias = parameters["lstm.weight"], parameters["lstm.bias"].unsqueeze(1)
         known = torch.baddbmm(bias, seen.reshape(agents, -1, inputs), weight[:, :inputs])
-        known = known.reshape(agents, count, steps, 4 * UNITS)
+        known_at = known.reshape(agents, count, steps, 4 * UNITS).unbind(2)
         hidden = cell = seen.new_zeros(agents, count, UNITS)
         outputs = []
         for step in range(steps - 1, -1, -1):
             # gates in the order of the released code's kernel; the bias of forgetting is 1 more
-            gates = torch.baddbmm(known[:, :, step], hidden, weight[:, inputs:])
+            gates = torch.baddbmm(known_at[step], hidden, weight[:, inputs:])
             enter, candidate, forget, leave = gates.chunk(4, dim=-1)
             kept = torch.sigmoid(forget + 1) * cell
             new_cell = kept + torch.sigmoid(enter) * torch.tanh(candidate)
@@ -149,9 +150,3 @@ def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
     mean = values.mean(axes, keepdim=True)
     spread = (values - mean).square().mean(axes, keepdim=True)
     return mean, (spread + SMALL).sqrt()
-
-
-def _half_squared(values: Tensor) -> Tensor:
-    """The first half of the units rectified, the second squared."""
-    first, second = values.chunk(2, dim=-1)
-    return torch.cat((torch.relu(first), second.square()), dim=-1)
