@@ -145,13 +145,14 @@ def is_running(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.soak  # SIGUSR1 on ranks in the test below, the others in one process in test_train.py
 @pytest.mark.parametrize(
     ("name", "code", "launcher"),
     [
-        pytest.param("SIGINT", 130, (), marks=pytest.mark.soak),
-        pytest.param("SIGTERM", 143, (), marks=pytest.mark.soak),  # in one process: test_cli.py
+        ("SIGINT", 130, ()),
+        ("SIGTERM", 143, ()),
         ("SIGUSR1", 75, ()),
-        pytest.param("SIGUSR1", None, ("mpirun", "-n", "3"), marks=pytest.mark.soak),
+        ("SIGUSR1", None, ("mpirun", "-n", "3")),
     ],
 )
 def test_told_to_end_it_is_saved_and_goes_on(
@@ -193,7 +194,9 @@ def test_usr1_drops_what_needs_longer_than_the_grace_and_finishes_the_rest(
         process.tell(signal.SIGUSR1)
     for place, process in started.items():
         assert process.end() == 75, process.said
-        assert place.state()["why"] == "SIGUSR1"
+        assert "Traceback" not in process.said and "again in" not in process.said
+        assert (place.state()["state"], place.state()["why"]) == ("saved", "SIGUSR1")
+        assert not (place.run / "lock").exists()
     assert alone.units() == 1
     assert site.units() == 6  # the other worker finished what it was at, and began nothing new
     again = site.start(*patient)

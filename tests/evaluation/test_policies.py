@@ -43,7 +43,7 @@ def policy(cache: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EPG_CACHE", str(cache))
     path = policy_file(LABEL)
     if not path.exists():
-        assert evolve_policies(load(tiny, [AS_SETTING]), steps=150_000) == [path]
+        assert evolve_policies(load(tiny, [AS_SETTING]), steps=100_000) == [path]
     return path
 
 
@@ -70,7 +70,7 @@ def test_the_same_again_lives_nothing_and_on_ranks_it_is_the_same(
 ) -> None:
     before = policy.read_bytes()
     rows = [(run / "metrics.csv").read_text() for run in policy.with_suffix("").iterdir()]
-    evolve_policies(load(tiny, [AS_SETTING]), steps=150_000)
+    evolve_policies(load(tiny, [AS_SETTING]), steps=100_000)
     assert policy.read_bytes() == before
     assert rows == [(r / "metrics.csv").read_text() for r in policy.with_suffix("").iterdir()]
     evolve = ("tune", tiny, "--methods", "fixed-policy", "--steps", 1)

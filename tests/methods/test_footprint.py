@@ -27,14 +27,14 @@ def lives(hidden, buffer):
     agents = make_algorithm("ppo").agents(task, setup, seeds)
     live(task, draw_mdps(task, seeds), agents, seeds, setup.lifetime)
 pages = int(open("/proc/self/statm").read().split()[1])  # now: the most so far is more
-lives((512, 512), 20_000)
+lives((256, 256), 20_000)
 most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(most - pages * resource.getpagesize())
 """
 
 
 def test_lifetimes_take_no_less() -> None:
-    setup = Setup().change(hidden=(512, 512), buffer=20_000, updates=2, final_episodes=1)
+    setup = Setup().change(hidden=(256, 256), buffer=20_000, updates=2, final_episodes=1)
     said = sum(footprint(setup, make("point-goal"), 64).values())
     done = subprocess.run([sys.executable, "-c", LIVES], capture_output=True, text=True, check=True)
     assert said <= int(done.stdout) < 10 * said
