@@ -10,7 +10,7 @@ from epg import tasks
 from epg.errors import UserError
 from epg.tasks.base import Batch, Mdp
 
-STEPS = 300
+STEPS = 500
 SPECS = ["cart-pole", "random-cart-pole", "drifting-walk", "two-colours", "mountain-car"]
 
 
