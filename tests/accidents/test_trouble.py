@@ -65,7 +65,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_once_costs_an_attempt(site: Site, undisturbed: Path) -> None:
     """All kinds in one run, each in a pair of its own."""
     kinds = dict(enumerate(SAID, start=2))
-    process = site.start("--ranks", "2", trouble=trouble(kinds, TROUBLE_ONCE=str(site.folder)))
+    process = site.start("--ranks", "3", trouble=trouble(kinds, TROUBLE_ONCE=str(site.folder)))
     assert process.end() == 0, process.said
     for pair, kind in kinds.items():
         said = f"members {pair} to {pair} failed (1 of 3; tried again): {SAID[kind]}"
